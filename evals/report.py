@@ -1,0 +1,399 @@
+"""A run as one page to read: `report.md` with its figures, made from the rows that the run left behind.
+
+Takes plain dicts as they come out of the run's JSON files and only ever shows what is in them: a column that a stage
+did not record is called "not measured", and no number is estimated, filled in or carried over.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from data.chat import parse_completion
+from evals.summary import BUDGET_CURVE, COMPARISONS, format_delta, replace_file, summary_rows
+
+Row = Mapping[str, Any]
+
+NOT_MEASURED = "not measured"
+_MAX_CHARACTERS = 6000
+_MOST_MARKED_POINTS = 40
+_BLUE, _GREY = "#1f5fa8", "#8a8a8a"
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One panel of a stage's figure: the column of the metrics rows, what it is, and the label with its unit."""
+
+    column: str
+    title: str
+    label: str
+
+
+RL_CURVES = (
+    Curve("reward", "reward", "mean reward (0 to 1)"),
+    Curve("entropy", "policy entropy", "entropy (nats per token)"),
+    Curve("mean_length", "completion length", "mean length (tokens)"),
+    Curve("engine_gap_mean", "engine gap", "mean |log π − log μ| (nats/token)"),
+)
+"""What tells a healthy RL stage from a collapsing one. π is the learner, μ the engine that sampled."""
+
+SFT_CURVES = (Curve("loss", "training loss", "negative log-likelihood (nats/token)"),)
+
+_ONLY_RL = ("reward", "engine_gap_mean")
+
+
+@dataclass(frozen=True, slots=True)
+class ReportInputs:
+    """Everything a report shows, as plain rows in the order of the run.
+
+    pipeline: one row a stage with "stage", "key", "parent", "state", "seconds", "tokens" and optionally "cost", a
+    mapping of more numbers to show. summary: the document of `evals.summary`. metrics: rows with "stage" and "step".
+    samples: rows with "stage", "step", "task", "prompt", "completion", "reward", "outcome", "reason". filters: stage ->
+    filter -> number of rows, in the order in which they were applied.
+    """
+
+    title: str
+    pipeline: Sequence[Row] = ()
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Sequence[Row] = ()
+    samples: Sequence[Row] = ()
+    filters: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+def write_report(run_dir: str | os.PathLike[str], inputs: ReportInputs) -> Path:
+    """Write `report.md` and `figures/*.png` into `run_dir` and return the path of the page.
+
+    Figures are written first and each file is replaced atomically, so a page never points at what is not there.
+    """
+    run_dir = Path(run_dir)
+    for name, figure in report_figures(inputs).items():
+        replace_file(run_dir / "figures" / f"{name}.png", _png(figure))
+    replace_file(run_dir / "report.md", report_markdown(inputs).encode("utf-8", "replace"))
+    return run_dir / "report.md"
+
+
+def report_markdown(inputs: ReportInputs) -> str:
+    """The page as Markdown, which refers to `figures/<name>.png` for every name in `report_figures`."""
+    sections = (
+        ("Pipeline", _pipeline_section(inputs.pipeline)),
+        ("Accuracy", _accuracy_section(inputs.summary)),
+        ("Thinking budget", _budget_section(inputs.summary)),
+        ("Training curves", _curves_section(inputs)),
+        ("Data filters", _filters_section(inputs.filters)),
+        ("Rollouts to read", _rollouts_section(inputs.samples)),
+        ("Cost", _cost_section(inputs.pipeline)),
+    )
+    return f"# {inputs.title}\n\n" + "\n".join(f"## {heading}\n\n{body}\n" for heading, body in sections)
+
+
+def report_figures(inputs: ReportInputs) -> dict[str, Figure]:
+    """The figures of the page by file name without ending."""
+    figures = {}
+    for stage, rows in _by_stage(inputs.metrics).items():
+        curves, _ = _measured(rows)
+        if curves:
+            figures[f"{stage}-curves"] = _curves_figure(stage, rows, curves)
+    if inputs.summary.get(BUDGET_CURVE):
+        figures["budget-curve"] = _budget_figure(inputs.summary[BUDGET_CURVE])
+    return figures
+
+
+# -- sections ----------------------------------------------------------------------------------------------------------
+
+
+def _pipeline_section(pipeline: Sequence[Row]) -> str:
+    rows = [
+        {
+            "stage": row.get("stage"),
+            "state": row.get("state"),
+            "key": _short(row.get("key")),
+            "parent": "base model" if row.get("parent", "") is None else _short(row.get("parent")),
+            "time": _duration(_number(row.get("seconds"))),
+            "tokens": _count(row.get("tokens")),
+        }
+        for row in pipeline
+    ]
+    return _table(rows, num_text=4)
+
+
+def _accuracy_section(summary: Mapping[str, Any]) -> str:
+    rows = [
+        {
+            "stage": row["stage"],
+            "mode": row["mode"],
+            "benchmark": row["benchmark"],
+            "accuracy": f"**{100 * row['mean']:.1f}**",
+            "95% interval": _percents(row["interval"]),
+            "against the stage before": format_delta(row),
+            "prompts": row["n"],
+            "tokens": _count(row.get("mean_tokens")),
+            "truncated": _percent(row.get("truncated")),
+            "errors": _count(row.get("errors")),
+        }
+        for row in summary_rows(summary)
+    ]
+    if not rows:
+        return NOT_MEASURED
+    text = (
+        "Accuracy is the mean over prompts, in percent, with a bootstrap interval over prompts. A difference in "
+        "brackets has its own interval, paired by prompt. Tokens are the mean per completion; errors are scores that "
+        "failed, which count neither as right nor as wrong.\n\n" + _table(rows, num_text=3)
+    )
+    paired = [
+        {
+            "stage": item["stage"],
+            "minus": item["baseline"],
+            "mode": item["mode"],
+            "benchmark": item["benchmark"],
+            "difference": f"{100 * item['mean']:+.1f}",
+            "95% interval": _percents(item["interval"], sign="+"),
+            "prompts": item["n"],
+        }
+        for item in summary.get(COMPARISONS, {}).values()
+    ]
+    return text + ("\n\nPaired differences, in points of a percent:\n\n" + _table(paired, num_text=4) if paired else "")
+
+
+def _budget_section(summary: Mapping[str, Any]) -> str:
+    rows = [
+        {
+            "share of the full budget": _percent(point["budget_share"]),
+            "budget (tokens)": _count(point["budget_tokens"]),
+            "accuracy": f"{100 * point['mean']:.1f}",
+            "95% interval": _percents(point["interval"]),
+            "prompts": point["n"],
+        }
+        for point in summary.get(BUDGET_CURVE, ())
+    ]
+    figure = "![accuracy against thinking budget](figures/budget-curve.png)\n\n" if rows else ""
+    return figure + _table(rows, num_text=0)
+
+
+def _curves_section(inputs: ReportInputs) -> str:
+    by_stage = _by_stage(inputs.metrics)
+    parts = []
+    for stage in dict.fromkeys([str(row.get("stage")) for row in inputs.pipeline] + list(by_stage)):
+        curves, missing = _measured(by_stage.get(stage, ()))
+        parts.append(f"### {stage}\n")
+        if curves:
+            titles = ", ".join(curve.title for curve in curves)
+            parts.append(f"![{stage}: {titles}](figures/{stage}-curves.png)\n")
+        if missing:
+            parts.append("Not measured: " + ", ".join(f"{curve.title} (`{curve.column}`)" for curve in missing) + ".\n")
+    return "\n".join(parts) if parts else NOT_MEASURED
+
+
+def _filters_section(filters: Mapping[str, Mapping[str, int]]) -> str:
+    counts = [(stage, name, count) for stage, by_filter in filters.items() for name, count in by_filter.items()]
+    rows = [{"stage": stage, "filter": name, "rows": _count(count)} for stage, name, count in counts]
+    return _table(rows, num_text=2)
+
+
+def _rollouts_section(samples: Sequence[Row]) -> str:
+    parts = []
+    for stage, rows in _by_stage(samples).items():
+        outcomes = Counter(str(row.get("outcome", f"outcome {NOT_MEASURED}")) for row in rows)
+        counts = ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.items())
+        parts.append(f"### {stage}\n\nOf {len(rows):,} recorded: {counts}.\n")
+        for outcome in ("correct", "incorrect"):
+            first = next((row for row in rows if row.get("outcome") == outcome), None)
+            parts.append(f"**First {outcome}:** " + ("none recorded.\n" if first is None else _rollout(first)))
+    return "\n".join(parts) if parts else NOT_MEASURED
+
+
+def _rollout(row: Row) -> str:
+    facts = [f"{name} {row.get(name, NOT_MEASURED)}" for name in ("step", "task", "reward")]
+    if row.get("reason"):
+        facts.append(f"reason: {_cell(row['reason'])}")
+    prompt, completion = row.get("prompt", NOT_MEASURED), row.get("completion", NOT_MEASURED)
+    parsed = parse_completion(_text(completion))
+    text = "; ".join(facts) + f"\n\n{_fence(_text(prompt))}\n\n"
+    if parsed.reasoning:
+        summary = f"thinking, {len(parsed.reasoning):,} characters" + (", never closed" * (parsed.block == "unclosed"))
+        text += f"<details><summary>{summary}</summary>\n\n{_fence(parsed.reasoning)}\n\n</details>\n\n"
+    return text + (_fence(parsed.answer) if parsed.answer else "No answer.") + "\n"
+
+
+def _cost_section(pipeline: Sequence[Row]) -> str:
+    extra = list(dict.fromkeys(name for row in pipeline for name in row.get("cost") or {}))
+    whole = _total(row.get("seconds") for row in pipeline)
+    rows = []
+    for row in pipeline:
+        seconds, tokens, cost = _number(row.get("seconds")), _number(row.get("tokens")), row.get("cost") or {}
+        cells = {
+            "stage": row.get("stage"),
+            "time": _duration(seconds),
+            "share of time": _percent(seconds / whole if seconds is not None and whole else None),
+            "tokens": _count(tokens),
+            "tokens/s": _count(tokens / seconds if tokens is not None and seconds else None),
+        }
+        rows.append(cells | {name.replace("_", " "): _count(cost.get(name)) for name in extra})
+    if rows:
+        total = {"stage": "**all**", "time": _duration(whole), "share of time": "", "tokens/s": ""}
+        total |= {"tokens": _count(_total(row.get("tokens") for row in pipeline))}
+        sums = {name: _total((row.get("cost") or {}).get(name) for row in pipeline) for name in extra}
+        rows.append(total | {name.replace("_", " "): _count(value) for name, value in sums.items()})
+    return _table(rows, num_text=1)
+
+
+# -- figures -----------------------------------------------------------------------------------------------------------
+
+
+def _curves_figure(stage: str, rows: Sequence[Row], curves: Sequence[Curve]) -> Figure:
+    num_columns = min(2, len(curves))
+    num_rows = math.ceil(len(curves) / num_columns)
+    figure = Figure(figsize=(5.2 * num_columns, 3.2 * num_rows), layout="constrained")
+    axes = figure.subplots(num_rows, num_columns, squeeze=False).flatten()
+    for axis, curve in zip(axes, curves, strict=False):
+        steps, values = _points(rows, curve.column)
+        marker = "o" if len(steps) <= _MOST_MARKED_POINTS else None
+        axis.plot(steps, values, color=_BLUE, linewidth=1.4, marker=marker, markersize=3)
+        axis.set(title=curve.title, xlabel="optimizer step", ylabel=curve.label)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _tidy(axis)
+    for unused in axes[len(curves) :]:
+        unused.set_visible(False)
+    figure.suptitle(stage)
+    return figure
+
+
+def _budget_figure(points: Sequence[Row]) -> Figure:
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    axis = figure.subplots()
+    points = sorted(points, key=lambda point: point["budget_tokens"])
+    tokens = [point["budget_tokens"] for point in points]
+    means, lows, highs = 100 * np.array([(point["mean"], *point["interval"]) for point in points]).T
+    axis.errorbar(tokens, means, yerr=(means - lows, highs - means), color=_BLUE, ecolor=_GREY, marker="o", capsize=3)
+    if min(tokens) > 0:
+        axis.set_xscale("log", base=2)
+    axis.set_xticks(tokens, [f"{count:,}" for count in tokens])
+    axis.minorticks_off()
+    axis.set(title="accuracy and its 95% interval", xlabel="thinking budget (tokens)", ylabel="accuracy (%)")
+    axis.set_ylim(bottom=max(0.0, lows.min() - 5))
+    _tidy(axis)
+    return figure
+
+
+def _tidy(axis: Axes) -> None:
+    axis.grid(alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _png(figure: Figure) -> bytes:
+    figure.savefig(buffer := io.BytesIO(), format="png", dpi=130)
+    return buffer.getvalue()
+
+
+# -- reading rows ------------------------------------------------------------------------------------------------------
+
+
+def _by_stage(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    stages: dict[str, list[Row]] = {}
+    for row in rows:
+        stages.setdefault(str(row.get("stage", f"stage {NOT_MEASURED}")), []).append(row)
+    return stages
+
+
+def _measured(rows: Sequence[Row]) -> tuple[list[Curve], list[Curve]]:
+    """The curves that these rows hold points for, and those of the same kind of stage that they do not."""
+    is_rl = any(column in row for row in rows for column in _ONLY_RL)
+    curves = RL_CURVES if is_rl else SFT_CURVES
+    measured = [curve for curve in curves if _points(rows, curve.column)[0]]
+    return measured, [curve for curve in curves if curve not in measured]
+
+
+def _points(rows: Sequence[Row], column: str) -> tuple[list[float], list[float]]:
+    pairs = [(_number(row.get("step")), _number(row.get(column))) for row in rows]
+    kept = [(step, value) for step, value in pairs if step is not None and value is not None]
+    return [step for step, _ in kept], [value for _, value in kept]
+
+
+def _number(value: Any) -> float | None:
+    """A number as it is, the strings that stand for non-finite numbers in JSON as those, anything else as None."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    return float(value) if value in ("NaN", "Infinity", "-Infinity") else None
+
+
+def _total(values: Iterable[Any]) -> float | None:
+    numbers = [_number(value) for value in values]
+    return None if None in numbers else sum(value for value in numbers if value is not None)
+
+
+# -- Markdown ----------------------------------------------------------------------------------------------------------
+
+
+def _table(rows: Sequence[Row], *, num_text: int) -> str:
+    """A Markdown table with the columns of the first row; all but the first `num_text` columns hold numbers."""
+    if not rows:
+        return NOT_MEASURED
+    columns = list(rows[0])
+    lines = [columns, ["---"] * num_text + ["---:"] * (len(columns) - num_text)]
+    lines += [[_cell(row[column]) for column in columns] for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return NOT_MEASURED
+    return " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _short(key: Any) -> str:
+    return f"`{str(key)[:12]}`" if key else NOT_MEASURED
+
+
+def _count(value: Any) -> str:
+    number = _number(value)
+    if number is None:
+        return NOT_MEASURED
+    return f"{number:,.0f}" if abs(number) >= 100 or number.is_integer() else f"{number:,.2f}"
+
+
+def _percent(value: Any) -> str:
+    number = _number(value)
+    return NOT_MEASURED if number is None else f"{100 * number:.1f}%"
+
+
+def _percents(interval: Sequence[float], *, sign: str = "") -> str:
+    low, high = (format(100 * bound, f"{sign}.1f") for bound in interval)
+    return f"{low} to {high}"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return NOT_MEASURED
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, hours = round(seconds / 60), round(seconds / 60) // 60
+    return f"{minutes} min" if not hours else f"{hours} h {minutes % 60:02d} min"
+
+
+def _text(value: Any) -> str:
+    """A string as it is, chat messages with their roles, anything else as JSON."""
+    if isinstance(value, list) and all(isinstance(item, Mapping) and "role" in item for item in value):
+        return "\n\n".join(f"{item['role']}: {_text(item.get('content', ''))}" for item in value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
+
+
+def _fence(text: str) -> str:
+    """Text as a code block that nothing in the text can close, its middle left out when it is very long."""
+    if len(text) > _MAX_CHARACTERS:
+        head, tail = 2 * _MAX_CHARACTERS // 3, _MAX_CHARACTERS // 3
+        text = f"{text[:head]}\n[… {len(text) - head - tail:,} characters left out …]\n{text[-tail:]}"
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    ticks = "`" * max(3, longest + 1)
+    return f"{ticks}text\n{text}\n{ticks}"

@@ -1,0 +1,93 @@
+"""Which reward tasks exist: every module of `rewards.tasks`, plus files that a user names.
+
+A task module holds one `TASK`. Adding a task is adding a file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import hashlib
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from pathlib import Path
+
+import rewards.tasks
+from data.records import UserError
+from rewards.task import Task
+
+_tasks: dict[str, Task] = {}
+_user_files: dict[str, Path] = {}
+
+
+def register(task: Task) -> Task:
+    """Add a task under its name; ValueError when another task already has the name."""
+    known = _tasks.get(task.name)
+    if known is not None and known is not task:
+        raise ValueError(f"reward task {task.name!r} is registered twice: rename one of the two")
+    _tasks[task.name] = task
+    return task
+
+
+def get_task(name: str) -> Task:
+    """The task of that name; UserError with the nearest name when there is none."""
+    _discover()
+    if name not in _tasks:
+        near = difflib.get_close_matches(name, _tasks, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known tasks: {', '.join(sorted(_tasks))}"
+        raise UserError(f"task {name!r} does not exist: {hint}")
+    return _tasks[name]
+
+
+def all_tasks() -> tuple[Task, ...]:
+    """Every registered task, sorted by name."""
+    _discover()
+    return tuple(_tasks[name] for name in sorted(_tasks))
+
+
+def load_user_task(path: str | Path) -> Task:
+    """Import a Python file that defines `TASK` and register it; loading the same file again returns the same task.
+
+    The file runs with the rights of this process. Raises UserError when it is missing, fails to import, defines no
+    `TASK`, or takes a name that is in use.
+    """
+    _discover()
+    file = Path(path).resolve()
+    for name, known_file in _user_files.items():
+        if known_file == file:
+            return _tasks[name]
+    if not file.is_file():
+        raise UserError(f"task file {str(path)!r} does not exist: give the path of a .py file that defines TASK")
+    module_name = f"user_task_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(module_name, file)
+    if spec is None or spec.loader is None:
+        raise UserError(f"task file {str(path)!r} is not a Python file: give a path that ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # dataclasses in the file look their module up by name
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[module_name]
+        raise UserError(f"task file {str(path)!r} failed to import: {type(error).__name__}: {error}") from error
+    task = getattr(module, "TASK", None)
+    if not isinstance(task, Task):
+        raise UserError(f"task file {str(path)!r} defines no TASK: assign a rewards.task.Task to the name TASK")
+    if task.name in _tasks:
+        raise UserError(f"task file {str(path)!r} uses the name {task.name!r}, which is taken: rename the task")
+    register(task)
+    _user_files[task.name] = file
+    return task
+
+
+def user_file(name: str) -> Path | None:
+    """The file a task was loaded from when it is a user's own, so that a worker process can load it too."""
+    return _user_files.get(name)
+
+
+@functools.cache
+def _discover() -> None:
+    for module_info in pkgutil.iter_modules(rewards.tasks.__path__):
+        module = importlib.import_module(f"rewards.tasks.{module_info.name}")
+        register(module.TASK)

@@ -1,0 +1,178 @@
+"""The reward task: one record that holds a prompt generator, a verifier and the examples that keep the verifier honest.
+
+    Task.generate -> TaskItem -> Prompt -> (a policy) -> ScoreRequest -> Task.score -> Score
+
+A task is data and pure functions. Where it runs (inline or in a killable process) is the business of
+`rewards.verifier_pool`; which tasks exist is the business of `rewards.registry`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from data.chat import THINK_CLOSE, THINK_OPEN, ParsedCompletion
+from data.records import FinishReason, Message, Mode, Prompt, Score, UserError
+from rewards.extract import parse_request, refusal
+
+Area = Literal["reasoning", "instruction_following", "format_following", "preference_alignment", "agent", "specialised"]
+RewardType = Literal["rule", "judge_with_reference", "preference_model"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskItem:
+    """One generated query with its reference; `reference` is JSON, its keys are the task's `reference_keys`."""
+
+    messages: tuple[Message, ...]
+    reference: Any
+    tools: tuple[Mapping[str, Any], ...] | None = None
+    enable_thinking: bool | None = None
+    domain: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """One completion to score, plain data that can be sent to another process."""
+
+    task: str
+    messages: tuple[Message, ...]
+    reference: Any
+    completion: str
+    enable_thinking: bool | None = None
+    finish_reason: FinishReason = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """A worked solution: the text for the think block and the final answer that follows it."""
+
+    reasoning: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A completion whose verdict is known; `note` names the behaviour or the attack that it stands for."""
+
+    completion: str
+    reference: Any
+    messages: tuple[Message, ...] = ({"role": "user", "content": "Question"},)
+    enable_thinking: bool | None = None
+    finish_reason: FinishReason = "stop"
+    note: str = ""
+
+    def request(self, task: str) -> ScoreRequest:
+        """The score request that this example stands for."""
+        return ScoreRequest(
+            task, self.messages, self.reference, self.completion, self.enable_thinking, self.finish_reason
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One reward task.
+
+    `summary` says what is verified, `hack` the known way to cheat it, `guard` what stops that.
+    `verify` gets completions that passed the checks common to all tasks (`rewards.extract.refusal`) and returns a
+    score; it raises only when the verifier itself fails.
+    `answer` gives the text of a right final answer; `work` a worked solution in which each step is wrong with
+    probability `error_rate`, the wrong value being carried on to the answer.
+    `in_worker` marks a verifier that can hang or exhaust memory; `quick_check` may decide a request of such a task
+    without it (None: undecided), and `prepare_worker` imports what the verifier needs when a worker starts.
+    """
+
+    name: str
+    area: Area
+    reward_type: RewardType
+    summary: str
+    hack: str
+    guard: str
+    generate: Callable[[random.Random, int], TaskItem]
+    max_difficulty: int
+    verify: Callable[[ScoreRequest, ParsedCompletion], Score]
+    reference_keys: tuple[str, ...]
+    known_good: tuple[Example, ...]
+    known_bad: tuple[Example, ...]
+    answer: Callable[[TaskItem], str] | None = None
+    work: Callable[[random.Random, TaskItem, float], Worked] | None = None
+    in_worker: bool = False
+    quick_check: Callable[[ScoreRequest, ParsedCompletion], Score | None] | None = None
+    prepare_worker: Callable[[], None] | None = None
+
+    def score(self, request: ScoreRequest) -> Score:
+        """Score one completion in this process; an exception means that the verifier failed, not that it is wrong."""
+        parsed = parse_request(request)
+        quick = self._score_inline(request, parsed)
+        return self.verify(request, parsed) if quick is None else quick
+
+    def score_inline(self, request: ScoreRequest) -> Score | None:
+        """The score when it can be had without a worker process, else None."""
+        return self._score_inline(request, parse_request(request))
+
+    def needs_worker(self, request: ScoreRequest) -> bool:
+        """Whether this request has to be verified in a killable process."""
+        return self.in_worker and self.score_inline(request) is None
+
+    def _score_inline(self, request: ScoreRequest, parsed: ParsedCompletion) -> Score | None:
+        refused = refusal(request, parsed)
+        if refused is not None:
+            return refused
+        if not self.in_worker:
+            return self.verify(request, parsed)
+        return self.quick_check(request, parsed) if self.quick_check else None
+
+
+def make_prompt(task: Task, *, seed: int, index: int, difficulty: int) -> Prompt:
+    """The prompt number `index` of a task: a function of its arguments alone, whatever PYTHONHASHSEED is.
+
+    The generator is seeded with a string, which `random.Random` hashes with SHA-512. Raises UserError for a
+    difficulty that the task does not have.
+    """
+    if not 0 <= difficulty <= task.max_difficulty:
+        raise UserError(
+            f"difficulty of task {task.name!r} is {difficulty}: choose a level from 0 to {task.max_difficulty}"
+        )
+    key = f"{task.name}/{seed}/{difficulty}/{index}"
+    item = task.generate(random.Random(key), difficulty)
+    return Prompt(
+        uid=key,
+        task=task.name,
+        messages=item.messages,
+        reference=item.reference,
+        enable_thinking=item.enable_thinking,
+        tools=item.tools,
+        domain=item.domain,
+        difficulty=difficulty,
+    )
+
+
+def item_of(prompt: Prompt) -> TaskItem:
+    """The task item inside a prompt, for `Task.answer` and `Task.work`."""
+    return TaskItem(prompt.messages, prompt.reference, prompt.tools, prompt.enable_thinking, prompt.domain)
+
+
+def completion_text(worked: Worked, mode: Mode, *, prefilled: bool = False) -> str:
+    """The completion that a policy would sample for a worked solution in the given mode.
+
+    Non-thinking keeps the empty block unless the prompt already holds it (`prefilled`).
+    """
+    if mode == "thinking":
+        return f"{THINK_OPEN}\n{worked.reasoning}\n{THINK_CLOSE}\n\n{worked.answer}"
+    return worked.answer if prefilled else f"{THINK_OPEN}\n\n{THINK_CLOSE}\n\n{worked.answer}"
+
+
+def gold_completion(task: Task, prompt: Prompt) -> str:
+    """A completion that earns reward 1: error-free worked solution or bare gold answer, in the mode asked for.
+
+    Raises ValueError when the task has neither `work` nor `answer`.
+    """
+    prefilled = prompt.enable_thinking is False
+    if task.work is not None:
+        worked = task.work(random.Random(f"gold/{prompt.uid}"), item_of(prompt), 0.0)
+        return completion_text(worked, prompt.mode, prefilled=prefilled)
+    if task.answer is None:
+        raise ValueError(f"task {task.name!r} has neither work nor answer: it has no gold completion")
+    answer = Worked("", task.answer(item_of(prompt)))
+    return completion_text(answer, "non_thinking", prefilled=prefilled or prompt.mode == "thinking")

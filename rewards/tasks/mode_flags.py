@@ -1,0 +1,146 @@
+"""Obey the thinking flags of a dialogue: the last `/think` or `/no_think` decides (arXiv 2505.09388, section 4.3).
+
+Area: format_following. Reward type: rule.
+Verified: the mode alone. Thinking: one closed block with content, then an answer. Non-thinking: the empty block, then
+an answer. Whether the answer is right is other tasks' business; the reference holds it as information.
+Known hacks: reasoning in the open after an empty block (the mode is obeyed in form only), a thinking block of filler,
+and, in either mode, no answer.
+Guard: in non-thinking mode the answer may hold no phrase of the leak lexicon, no more than one equation and no more
+than MAX_PLAIN_WORDS words; a thinking block needs MIN_CONTENT words or numbers, two of them distinct.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+
+from data.chat import ParsedCompletion, last_flag
+from data.records import Message, Score
+from rewards.task import Example, ScoreRequest, Task, TaskItem, Worked
+
+MIN_CONTENT = 3
+"""Words or numbers a thinking block must hold: "3+4=7" has three, the least that reasons about anything."""
+
+MAX_PLAIN_WORDS = 40
+"""Words in a non-thinking answer. The questions are sums, so that one sentence answers each of them."""
+
+LEAK_LEXICON = (
+    "let me think", "let's think", "let me see", "let me work", "let me compute", "let me check", "step by step",
+    "step 1", "hmm", "wait", "first,", "first i", "i need to", "i should", "to solve this", "the user", "double-check",
+    "thinking:", "reasoning:", "thought:", "okay, so", "alright, so",
+)  # fmt: skip
+"""Phrases that open or mark reasoning. A question whose plain answer needs one of them does not belong in this task."""
+
+_WORD = re.compile(r"[^\W_]+")
+_FLAGS = ("/think", "/no_think")
+_MAX_TURNS = (3, 5, 7)
+
+
+def generate(rng: random.Random, difficulty: int) -> TaskItem:
+    """A dialogue of sums with bare answers in its history.
+
+    Level 0: 1 to 3 user turns, a flag on each. Level 1: up to 5 turns, some without a flag, some dialogues with one in
+    the system message. Level 2: up to 7 turns, several flags in one message. The hard switch is not generated: it
+    leaves nothing to obey. It is scored when a prompt of another source uses it.
+    """
+    messages: list[Message] = []
+    if difficulty >= 1 and rng.random() < 0.4:
+        messages.append({"role": "system", "content": f"You are a calculator. {rng.choice(_FLAGS)}"})
+    num_turns = rng.randint(1, _MAX_TURNS[difficulty])
+    total = 0
+    for turn in range(num_turns):
+        left, right = rng.randint(1, 9), rng.randint(1, 9)
+        total = left + right
+        flagged = difficulty == 0 or rng.random() < 0.6
+        num_flags = 0 if not flagged else rng.randint(2, 3) if difficulty >= 2 and rng.random() < 0.5 else 1
+        flags = "".join(f" {rng.choice(_FLAGS)}" for _ in range(num_flags))
+        messages.append({"role": "user", "content": f"Compute {left} + {right}.{flags}"})
+        if turn < num_turns - 1:
+            messages.append({"role": "assistant", "content": str(total)})
+    mode = "non_thinking" if last_flag(messages) == "no_think" else "thinking"
+    return TaskItem(tuple(messages), {"mode": mode, "answer": total}, domain="dialogue")
+
+
+def work(rng: random.Random, item: TaskItem, error_rate: float) -> Worked:
+    """The last sum in one line; a wrong step is 1 too large."""
+    left, right = map(int, re.findall(r"[0-9]+", item.messages[-1]["content"]))
+    total = left + right + (rng.random() < error_rate)
+    return Worked(f"{left}+{right}={total}", str(total))
+
+
+def answer(item: TaskItem) -> str:
+    """The bare sum."""
+    return str(item.reference["answer"])
+
+
+def leak(text: str) -> str | None:
+    """What makes a plain answer look like reasoning, or None."""
+    folded = " ".join(text.casefold().replace("’", "'").split())
+    for phrase in LEAK_LEXICON:
+        if re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", folded):
+            return f"the answer reasons in the open ({phrase!r})"
+    if text.count("=") > 1:
+        return "the answer reasons in the open (several equations)"
+    if len(text.split()) > MAX_PLAIN_WORDS:
+        return f"the answer has more than {MAX_PLAIN_WORDS} words"
+    return None
+
+
+def verify(request: ScoreRequest, parsed: ParsedCompletion) -> Score:
+    """The form of the block and of the answer, by the mode in the reference."""
+    mode = request.reference["mode"]
+    if mode == "thinking":
+        content = _WORD.findall(parsed.reasoning or "")
+        if parsed.block != "closed":
+            return Score.incorrect(f"thinking was asked for, block is {parsed.block}")
+        if len(content) < MIN_CONTENT or len(set(content)) < 2:
+            return Score.incorrect("the think block has no content")
+        return Score.correct()
+    if mode != "non_thinking":
+        raise ValueError(f"mode_flags reference has mode {mode!r}, expected thinking or non_thinking")
+    prefilled = request.enable_thinking is False
+    if parsed.block != ("none" if prefilled else "empty"):
+        return Score.incorrect(f"no thinking was asked for, block is {parsed.block}")
+    leaked = leak(parsed.answer)
+    return Score.incorrect(leaked) if leaked else Score.correct()
+
+
+_THINKING = {"mode": "thinking", "answer": 7}
+_PLAIN = {"mode": "non_thinking", "answer": 7}
+
+TASK = Task(
+    name="mode_flags",
+    area="format_following",
+    reward_type="rule",
+    summary="the mode that the last /think or /no_think asks for",
+    hack="visible reasoning after an empty block; a block of filler; no answer",
+    guard="leak lexicon, equation and length limits on plain answers; minimum content of a block",
+    generate=generate,
+    max_difficulty=len(_MAX_TURNS) - 1,
+    verify=verify,
+    reference_keys=("mode",),
+    answer=answer,
+    work=work,
+    known_good=(
+        Example("<think>\n3+4=7\n</think>\n\n7", _THINKING),
+        Example("<think>\n\n</think>\n\n7", _PLAIN),
+        Example("<think>\n\n</think>\n\n3 + 4 = 7.", _PLAIN, note="one equation is an answer"),
+        Example("7", _PLAIN, enable_thinking=False, note="hard switch: the block is prefilled"),
+        Example("<think>\n3+4=8\n</think>\n\n8", _THINKING, note="the mode alone is scored"),
+    ),
+    known_bad=(
+        Example("7", _THINKING, note="no block"),
+        Example("<think>\n\n</think>\n\n7", _THINKING, note="empty block although thinking was asked for"),
+        Example("<think>\n...\n</think>\n\n7", _THINKING, note="block of punctuation"),
+        Example("<think>\nok ok ok ok\n</think>\n\n7", _THINKING, note="block of filler"),
+        Example("<think>\n3+4=7\n</think>\n\n", _THINKING, note="no answer"),
+        Example("<think>\n3+4=7", _THINKING, note="unfinished thinking"),
+        Example("<think>\n3+4=7\n</think>\n\n<think>\n</think>\n7", _THINKING, note="two blocks"),
+        Example("<think>\n3+4=7\n</think>\n\n7", _PLAIN, note="thinking although none was asked for"),
+        Example("7", _PLAIN, note="the empty block has to be written under the soft switch"),
+        Example("<think>\n\n</think>\n\nLet me think. 3 and 4 make 7.", _PLAIN, note="leaked reasoning"),
+        Example("<think>\n\n</think>\n\n3+1=4\n4+3=7\n7", _PLAIN, note="leaked working"),
+        Example("<think>\n\n</think>\n\n" + "so " * 60 + "7", _PLAIN, note="long answer"),
+        Example("<think>\n3+4=7\n</think>\n\n7", _PLAIN, enable_thinking=False, note="block after a prefilled one"),
+    ),
+)

@@ -1,0 +1,51 @@
+"""Settings of the rollout side, apart from the modules that import Ray or the engine: reading a recipe starts neither."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from data.records import UserError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineConfig:
+    """How the engine runs. `kv_cache_gib` bounds the cache on a CPU; on a GPU `gpu_memory_utilization` does."""
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    max_model_len: int = 512
+    max_num_seqs: int = 256
+    max_num_batched_tokens: int = 8192
+    kv_cache_gib: int = 1
+    gpu_memory_utilization: float = 0.45
+    tensor_parallel_size: int = 1
+    enforce_eager: bool = True
+    prefix_caching: bool = True
+
+    def validate(self) -> None:
+        for name in ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "kv_cache_gib", "tensor_parallel_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}: {getattr(self, name)} must be 1 or more")
+        if not 0 < self.gpu_memory_utilization < 1:
+            raise UserError(f"gpu_memory_utilization: {self.gpu_memory_utilization} must lie in (0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RolloutConfig:
+    """How many engines, on what, and how long the controller waits for them."""
+
+    num_workers: int = 1
+    num_gpus_per_worker: float = 0.0
+    num_threads: int = 0  # 0: all cores of the machine
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    start_timeout_s: float = 600.0
+    sync_timeout_s: float = 300.0
+    max_logprob_gap: float = 1e-3  # nats; float32 agrees to 1e-5, bfloat16 needs about 0.1
+
+    def validate(self) -> None:
+        if self.num_workers < 1:
+            raise UserError(f"num_workers: {self.num_workers} must be 1 or more")
+        if self.num_threads < 0:
+            raise UserError(f"num_threads: {self.num_threads} must be 0 (all cores) or more")
+        if self.max_logprob_gap <= 0:
+            raise UserError(f"max_logprob_gap: {self.max_logprob_gap} must be above 0")

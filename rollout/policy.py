@@ -1,0 +1,84 @@
+"""What the rest of the project asks of something that samples: requests in, completions out.
+
+The controller, the evaluation and the data stages see only this protocol; whether it is an engine in this process, Ray
+actors over many machines or a fake in a test is decided where a run is assembled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from data.records import Completion, UserError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplingConfig:
+    """How completions are sampled. The defaults are plain sampling from the policy, as on-policy RL needs.
+
+    `thinking_budget` is in tokens after `<think>`; None leaves the thinking unbounded. Report §4.6 evaluates thinking
+    with temperature 0.6, top-p 0.95, top-k 20 and non-thinking with 0.7, 0.8, 20.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    max_tokens: int = 256
+    thinking_budget: int | None = None
+
+    def validate(self) -> None:
+        if not self.temperature >= 0:
+            raise UserError(f"temperature: {self.temperature} must be 0 (greedy) or more")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"top_p: {self.top_p} must lie in (0, 1]")
+        if self.top_k < 0:
+            raise UserError(f"top_k: {self.top_k} must be 0 (off) or more")
+        if self.max_tokens < 1:
+            raise UserError(f"max_tokens: {self.max_tokens} must be 1 or more")
+        if self.thinking_budget is not None and self.thinking_budget < 0:
+            raise UserError(f"thinking_budget: {self.thinking_budget} must be 0 or more, or null for no bound")
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One completion to sample: ids in, a seed of its own, so that the batch it runs in does not change it."""
+
+    prompt_uid: str
+    sample_index: int
+    prompt_token_ids: tuple[int, ...]
+    sampling: SamplingConfig
+    seed: int
+    want_logprobs: bool = True
+
+
+class Policy(Protocol):
+    """A source of completions."""
+
+    def generate(
+        self, requests: Sequence[GenerationRequest], *, on_progress: Callable[[int, int], None] | None = None
+    ) -> list[Completion]:
+        """Completions in the order of `requests`; `on_progress` hears (finished requests, generated tokens)."""
+        ...
+
+
+def request_seed(run_seed: int, *parts: object) -> int:
+    """A 63-bit seed from the run seed and what names the request (step, prompt, sample), the same on every machine."""
+    text = "/".join([str(run_seed), *map(str, parts)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def sampling_for_training(sampling: SamplingConfig) -> None:
+    """Refuse settings under which the engine's log-probabilities are of another distribution than the learner's.
+
+    Top-p and top-k renormalise over a subset that the learner does not know, so that every importance ratio would be
+    biased downwards.
+    """
+    if sampling.top_p < 1 or sampling.top_k > 0:
+        raise UserError(
+            f"sampling: top_p={sampling.top_p}, top_k={sampling.top_k} renormalise the engine's log-probabilities and bias every "
+            "importance ratio; train with top_p=1 and top_k=0"
+        )
+    if sampling.temperature == 0:
+        raise UserError("sampling.temperature: 0 (greedy) gives no distribution to train on; use a value above 0, such as 1")

@@ -1,0 +1,162 @@
+"""Rollout workers: engines in Ray actors, and the pool that makes one policy of them.
+
+A worker advances in short slices, so the controller hears of finished completions while the rest still runs, can show
+progress, and can put a weight update between two slices. Weights arrive as one reference into the object store that
+every worker reads; the controller never holds them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from data.records import Completion, UserError
+from rollout.config import EngineConfig, RolloutConfig
+from rollout.policy import GenerationRequest
+
+
+class RolloutWorker:
+    """One engine in one process; the body of the Ray actor, usable without Ray."""
+
+    def __init__(self, model_folder: str, config: EngineConfig, log_path: str | None = None) -> None:
+        if log_path is not None:
+            _write_output_to(log_path)
+        from rollout.engine import Engine
+
+        self.engine = Engine(model_folder, config)
+
+    def ready(self) -> bool:
+        return True
+
+    def begin(self, requests: Sequence[GenerationRequest]) -> None:
+        self.engine.reset_prefix_cache()
+        for request in requests:
+            self.engine.submit(request)
+
+    def advance(self, max_seconds: float) -> tuple[list[Completion], int]:
+        """Run engine steps for `max_seconds` or to the end; returns what finished and how many are still in flight."""
+        deadline = time.monotonic() + max_seconds
+        finished: list[Completion] = []
+        while self.engine.num_pending and time.monotonic() < deadline:
+            finished += self.engine.step()
+        return finished, self.engine.num_pending
+
+    def update_weights(self, weights: dict[str, Any], version: int) -> None:
+        self.engine.update_weights(weights, version=version)
+
+    def score(self, rows: Sequence[Sequence[int]], temperature: float) -> list[list[float]]:
+        return self.engine.score(rows, temperature=temperature)
+
+    def differing_tensors(self, weights: dict[str, Any]) -> list[str]:
+        return self.engine.differing_tensors(weights)
+
+
+def _write_output_to(log_path: str) -> None:
+    """Send this process's output to a file, so that an engine that dies leaves its last lines behind."""
+    Path(log_path).parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+
+
+class RolloutPool:
+    """All rollout workers of a run as one policy (`rollout.policy.Policy`)."""
+
+    def __init__(self, model_folder: str | Path, config: RolloutConfig, *, log_folder: str | Path) -> None:
+        self.config = config
+        self._log_paths = [str(Path(log_folder) / f"engine-{index}.log") for index in range(config.num_workers)]
+        threads = config.num_threads or os.cpu_count() or 1
+        actor = ray.remote(RolloutWorker).options(  # type: ignore[attr-defined]
+            num_cpus=0,
+            num_gpus=config.num_gpus_per_worker,
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}},
+        )
+        self._workers = [actor.remote(str(model_folder), config.engine, path) for path in self._log_paths]
+        self._await_start()
+
+    def _await_start(self) -> None:
+        for index, worker in enumerate(self._workers):
+            try:
+                ray.get(worker.ready.remote(), timeout=self.config.start_timeout_s)
+            except ray.exceptions.RayError as error:
+                self.close()
+                raise UserError(f"rollout: engine {index} died at start; {self._cause(index, error)}") from error
+
+    def _cause(self, index: int, error: BaseException) -> str:
+        log = Path(self._log_paths[index])
+        own = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
+        raised = [line.strip() for line in str(error).splitlines() if "Error" in line]
+        return f"its last lines ({log}): {' | '.join([*own[-3:], *raised[-1:]]) or error}"
+
+    def generate(
+        self, requests: Sequence[GenerationRequest], *, on_progress: Callable[[int, int], None] | None = None
+    ) -> list[Completion]:
+        """Sample all `requests`; completions come in their order. Requests of one prompt go to one worker."""
+        shards = _shards(requests, len(self._workers))
+        done: dict[tuple[str, int], Completion] = {}
+        tokens = 0
+        self._get([worker.begin.remote(shard) for worker, shard in zip(self._workers, shards, strict=True)])
+        running = {worker.advance.remote(1.0): index for index, worker in enumerate(self._workers)}
+        while running:
+            ready, _ = ray.wait(list(running), num_returns=1)
+            index = running.pop(ready[0])
+            finished, num_pending = self._get(ready, index=index)[0]
+            for completion in finished:
+                done[completion.prompt_uid, completion.sample_index] = completion
+                tokens += len(completion.token_ids)
+            if num_pending:
+                running[self._workers[index].advance.remote(1.0)] = index
+            if on_progress:
+                on_progress(len(done), tokens)
+        return [done[request.prompt_uid, request.sample_index] for request in requests]
+
+    def update_weights(self, weights: Any, *, version: int) -> None:
+        """Give every worker `weights` (a dictionary or a reference to one) under the name `version`."""
+        self._get(
+            [worker.update_weights.remote(weights, version) for worker in self._workers],
+            timeout=self.config.sync_timeout_s,
+        )
+
+    def score(self, rows: Sequence[Sequence[int]], *, temperature: float = 1.0) -> list[list[list[float]]]:
+        """Each worker's log-probabilities of `rows`: [worker][row][token]."""
+        return self._get([worker.score.remote(rows, temperature) for worker in self._workers])
+
+    def differing_tensors(self, weights: Any) -> list[str]:
+        """Names of the tensors with which any worker computes something else than `weights` say."""
+        found = self._get([worker.differing_tensors.remote(weights) for worker in self._workers])
+        return sorted({name for names in found for name in names})
+
+    def _get(self, references: Sequence[Any], *, timeout: float | None = None, index: int | None = None) -> list[Any]:
+        try:
+            return ray.get(list(references), timeout=timeout)
+        except ray.exceptions.GetTimeoutError as error:
+            raise RuntimeError(f"rollout: a worker did not answer within {timeout:.0f} s; see {self._log_paths}") from error
+        except ray.exceptions.ActorDiedError as error:
+            raise RuntimeError(f"rollout: engine {index if index is not None else ''} died; {self._cause(index or 0, error)}") from error
+        except ray.exceptions.RayTaskError as error:
+            cause = error.as_instanceof_cause()
+            if isinstance(cause, UserError):
+                raise UserError(str(error.cause)) from error
+            raise
+
+    def close(self) -> None:
+        for worker in self._workers:
+            with contextlib.suppress(ray.exceptions.RayError):  # it may be dead already, which is what is wanted
+                ray.kill(worker)
+        self._workers = []
+
+
+def _shards(requests: Sequence[GenerationRequest], num_workers: int) -> list[list[GenerationRequest]]:
+    """Requests dealt to workers prompt by prompt, in turn, so that a group stays together."""
+    order: dict[str, int] = {}
+    shards: list[list[GenerationRequest]] = [[] for _ in range(num_workers)]
+    for request in requests:
+        worker = order.setdefault(request.prompt_uid, len(order) % num_workers)
+        shards[worker].append(request)
+    return shards

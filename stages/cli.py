@@ -1,0 +1,235 @@
+"""The command line: `fourstage COMMAND`. Reads arguments, calls the rest, prints; bad input is one line and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from data.records import UserError
+
+app = typer.Typer(
+    help="Post-train a base language model into a hybrid reasoning model with the four-stage recipe of the Qwen3 report.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="markdown",
+)
+rewards_app = typer.Typer(help="Look at reward tasks, and score completions.", no_args_is_help=True)
+data_app = typer.Typer(help="Look at the data of a stage before training on it.", no_args_is_help=True)
+app.add_typer(rewards_app, name="rewards")
+app.add_typer(data_app, name="data")
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Settings as key=value, such as seed=1 reasoning_rl.rl.num_steps=10")
+]
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or the path of a YAML file.")],
+    overrides: Overrides = None,
+    rerun_from: Annotated[
+        str | None, typer.Option("--from", metavar="STAGE", help="Run this stage and all after it again.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")] = None,
+    only: Annotated[str | None, typer.Option(metavar="STAGE", help="Run this stage alone.")] = None,
+    start: Annotated[
+        Path | None, typer.Option(metavar="CHECKPOINT", help="With --only: the model folder to start from.")
+    ] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Plain progress lines even on a terminal.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the pipeline of a recipe.
+
+    Finished stages are reused and an interrupted one resumes where it was: call the same command again.
+
+    Example: `fourstage run quickstart seed=1 run_dir=runs/second`
+    """
+    from stages.run import Selection, run_pipeline
+
+    config = load_recipe(recipe, overrides)
+    selection = Selection(rerun_from=rerun_from, until=until, only=only, start=start)
+    summary = run_pipeline(config, selection, plain=True if plain else None)
+    _print_summary(summary, as_json)
+
+
+@app.command()
+def status(
+    run_dir: Annotated[Path, typer.Argument(help="A run directory, such as runs/quickstart.")], as_json: JsonOption = False
+) -> None:
+    """Show which stages of a run are done, running, interrupted or not started."""
+    from stages.run_dir import RunDir
+
+    rows = [
+        {"stage": s.stage, "state": s.state, "step": s.step, "seconds": s.seconds, "key": s.key}
+        for s in RunDir(run_dir).status()
+    ]
+    _print_rows(rows, as_json, title=f"Run {run_dir}")
+
+
+@app.command()
+def report(run_dir: Annotated[Path, typer.Argument(help="A run directory.")], as_json: JsonOption = False) -> None:
+    """Print the results of a finished run and where its report lies."""
+    from evals.summary import read_summary
+
+    _print_summary(read_summary(run_dir / "summary.json"), as_json)
+    if not as_json:
+        print(f"report: {run_dir / 'report.md'}")
+
+
+@app.command(name="import")
+def import_(
+    folder: Annotated[Path, typer.Argument(help="A Hugging Face folder (config, tokenizer, safetensors).")],
+    out: Annotated[Path, typer.Argument(help="Where to write the model that is ready for the pipeline.")],
+) -> None:
+    """Take a model in: add the chat tokens it lacks, resize its embeddings, set the Qwen3 template."""
+    from stages.base import ImportConfig, import_model
+
+    if out.exists():
+        raise UserError(f"OUT: {out} exists; choose a folder that does not")
+    for line in import_model(ImportConfig(folder=str(folder)), out):
+        print(line)
+    print(f"written to {out}")
+
+
+# ---- rewards
+
+
+@rewards_app.command(name="list")
+def rewards_list(as_json: JsonOption = False) -> None:
+    """List the reward tasks: area, type, what is verified, the known hack and its guard."""
+    from rewards.cli_rows import task_table
+
+    _print_rows(task_table(), as_json, title="Reward tasks")
+
+
+@rewards_app.command(name="preview")
+def rewards_preview(
+    task: Annotated[str, typer.Argument(help="Name of a reward task; see `fourstage rewards list`.")],
+    count: Annotated[int, typer.Option(min=1, help="How many prompts.")] = 5,
+    seed: Annotated[int, typer.Option(help="Seed of the generator.")] = 0,
+    difficulty: Annotated[int, typer.Option(min=0, help="Difficulty level.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Show generated prompts of a task with their references and a completion that earns full reward."""
+    from rewards.cli_rows import preview
+    from rewards.registry import get_task
+    from rewards.task import gold_completion
+
+    rows = [
+        {
+            "prompt": "\n".join(f"{m['role']}: {m['content']}" for m in prompt.messages),
+            "reference": prompt.reference,
+            "gold": gold_completion(get_task(task), prompt),
+        }
+        for prompt in preview(task, seed, count, difficulty)
+    ]
+    _print_rows(rows, as_json, title=f"{task}, level {difficulty}, seed {seed}")
+
+
+@rewards_app.command(name="score")
+def rewards_score(
+    file: Annotated[Path | None, typer.Argument(help="JSON lines; standard input when left out.")] = None,
+    num_workers: Annotated[int, typer.Option(min=1, help="Verifier processes.")] = 1,
+    timeout_s: Annotated[float, typer.Option(help="Seconds after which a verifier is killed.")] = 5.0,
+) -> None:
+    """Score completions: JSON lines in, the same lines with reward, outcome and reason out.
+
+    Each line: `{"task", "messages", "reference", "completion"}`, optionally `enable_thinking` and `finish_reason`.
+    """
+    from rewards.cli_rows import score_lines
+    from rewards.verifier_pool import VerifierPool
+
+    if file is not None and not file.exists():
+        raise UserError(f"FILE: {file} does not exist; give a JSON lines file, or pipe lines in")
+    with VerifierPool(num_workers=num_workers, timeout_s=timeout_s) as pool:
+        lines = file.open(encoding="utf-8") if file is not None else sys.stdin
+        with lines:
+            for line in score_lines(lines, pool):
+                print(line)
+
+
+# ---- data
+
+
+@data_app.command(name="preview")
+def data_preview(
+    recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or the path of a YAML file.")],
+    stage: Annotated[str, typer.Option(help="base, cold_start, reasoning_rl, thinking_fusion or general_rl.")],
+    overrides: Overrides = None,
+    count: Annotated[int, typer.Option(min=1, help="How many rows.")] = 3,
+    as_json: JsonOption = False,
+) -> None:
+    """Show rendered rows of a stage with their loss mask: tokens with loss in green, without in grey."""
+    from stages.data_preview import preview_rows, render_rows
+
+    rows = preview_rows(load_recipe(recipe, overrides), stage, count)
+    if as_json:
+        print(json.dumps(rows, ensure_ascii=False))
+    else:
+        render_rows(rows, Console())
+
+
+# ---- helpers
+
+
+def load_recipe(recipe: str, overrides: list[str] | None) -> Any:
+    """The run configuration of a recipe with overrides."""
+    from configs.load import find_recipe, load_config
+    from stages.run_config import RunConfig
+
+    return load_config(RunConfig, [find_recipe(recipe)], overrides or [])
+
+
+def _print_summary(summary: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(summary, ensure_ascii=False))
+        return
+    from evals.summary import summary_table
+
+    Console().print(summary_table(summary))
+
+
+def _print_rows(rows: list[dict[str, Any]], as_json: bool, *, title: str) -> None:
+    if as_json:
+        print(json.dumps(rows, ensure_ascii=False))
+        return
+    table = Table(title=title)
+    for column in rows[0] if rows else ():
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*("" if value is None else _cell(value) for value in row.values()))
+    Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def main() -> None:
+    """Entry point: user errors are one line on standard error and exit code 2."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # models come from folders; nothing is fetched behind one's back
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; the same command resumes", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,335 @@
+"""The reinforcement-learning loop that reasoning RL and general RL share, synchronous: sample, score, learn, publish.
+
+One pass of the loop is the paper's step: G completions for each of P prompts from the current policy, a verifier's score
+for each, group-relative advantages, uniform groups dropped, a few optimizer steps on minibatches of whole groups, and
+the new weights sent to the engines, which then have to agree with the learner.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from data.records import Prompt, ScoredGroup, TrainingSample, UserError
+from learner.advantages import AdvantageReport, training_samples
+from learner.entropy_control import EntropyController, EntropyState
+from learner.learner import LearnerConfig
+from rollout.groups import assemble_groups, build_requests
+from rollout.policy import SamplingConfig, sampling_for_training
+from stages.services import Services
+from stages.stage_context import StageContext
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EntropyControl:
+    """Keeps the policy's entropy from falling below `target_share` of what the first step measured."""
+
+    enabled: bool = True
+    target_share: float = 0.5
+    gain: float = 0.005
+    max_coef: float = 0.02
+
+    def validate(self) -> None:
+        if not 0 <= self.target_share:
+            raise UserError(f"target_share: {self.target_share} must be 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RLConfig:
+    """One RL run: `num_steps` rollout batches of `prompts_per_step` x `group_size` completions.
+
+    `minibatches` optimizer steps are taken on each batch; all but the first are off-policy. `truncated` says what
+    becomes of completions that ran out of room; `balance_tasks` gives every task of a batch the same root-mean-square advantage. `collapse_after` steps in a row with
+    a mean reward under half of the best one so far stop the run.
+    """
+
+    num_steps: int = 40
+    prompts_per_step: int = 32
+    group_size: int = 8
+    minibatches: int = 2
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    entropy: EntropyControl = field(default_factory=EntropyControl)
+    truncated: str = "mask"
+    balance_tasks: bool = False
+    mode_gate: bool = False
+    save_every: int = 5
+    samples_per_step: int = 8
+    collapse_after: int = 10
+
+    def validate(self) -> None:
+        for name in ("num_steps", "prompts_per_step", "minibatches", "save_every", "collapse_after"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}: {getattr(self, name)} must be 1 or more")
+        if self.group_size < 2:
+            raise UserError(f"group_size: {self.group_size} gives no group to compare with; use 2 or more")
+        if self.truncated not in ("mask", "score"):
+            raise UserError(f"truncated: {self.truncated!r}; use mask or score")
+        sampling_for_training(self.sampling)
+        learner = self.learner
+        if self.minibatches > 1 and learner.objective.takes_proximal and learner.proximal_logprobs == "behavior":
+            raise UserError(
+                f"minibatches: {self.minibatches} steps on one batch need the policy from before the first; set "
+                "learner.proximal_logprobs=recompute, or a loss without importance_cap, or minibatches=1"
+            )
+
+
+def batch_of_step(prompts: Sequence[Prompt], step: int, *, size: int, seed: int) -> list[Prompt]:
+    """The prompts of one step: passes over all prompts, each shuffled anew; a function of its arguments alone."""
+    size = min(size, len(prompts))
+    per_pass = len(prompts) // size
+    epoch, position = divmod(step, per_pass)
+    order = list(range(len(prompts)))
+    random.Random(f"rl/{seed}/{epoch}").shuffle(order)
+    return [prompts[index] for index in order[position * size : (position + 1) * size]]
+
+
+def minibatch_samples(samples: Sequence[TrainingSample], count: int) -> list[list[TrainingSample]]:
+    """At most `count` parts of whole groups, of nearly equal loss tokens, in order; empty parts are left out."""
+    groups: dict[str, list[TrainingSample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.uid.rsplit("/", 1)[0], []).append(sample)
+    total = sum(sum(sample.loss_mask_T) for sample in samples)
+    parts: list[list[TrainingSample]] = [[] for _ in range(count)]
+    seen = 0
+    for group in groups.values():
+        parts[min(count - 1, seen * count // max(1, total))] += group
+        seen += sum(sum(sample.loss_mask_T) for sample in group)
+    return [part for part in parts if part]
+
+
+def run_rl(
+    prompts: Sequence[Prompt],
+    config: RLConfig,
+    start: Path,
+    services: Services,
+    context: StageContext,
+) -> dict[str, float]:
+    """Train the model of folder `start` with verifiable rewards; the learner then holds the result."""
+    if not prompts:
+        raise UserError(f"{context.stage}: no prompts are left after filtering; widen the tasks, levels or pass rates")
+    loop = _Loop(prompts, config, start, services, context)
+    metrics: dict[str, float] = {}
+    context.progress.stage(context.stage, total_steps=config.num_steps)
+    for step in range(loop.step, config.num_steps):
+        metrics = loop.run_step(step)
+        done = step + 1
+        if done % config.save_every == 0 and done < config.num_steps:
+            context.save(done, services.learner.save_state, loop.state())
+    return metrics
+
+
+class _Loop:
+    """The parts of the loop that live from step to step."""
+
+    def __init__(
+        self, prompts: Sequence[Prompt], config: RLConfig, start: Path, services: Services, context: StageContext
+    ) -> None:
+        self.prompts, self.config, self.services, self.context = prompts, config, services, context
+        self.tokenizer = services.tokenizer(start)
+        self.pool = services.policy(start)
+        total = config.num_steps * config.minibatches
+        services.learner.load(start, replace(config.learner, total_steps=total), seed=context.seed)
+        state = context.restore(services.learner.load_state)
+        self.step = int(state.get("step", 0))
+        self.controller = _controller(config, state.get("entropy_target"))
+        self.entropy = EntropyState.from_json(state["entropy"]) if state.get("entropy") else None
+        self.best_reward = float(state.get("best_reward", 0.0))
+        self.low_steps = int(state.get("low_steps", 0))
+        probe = build_requests(
+            prompts[:4], tokenizer=self.tokenizer, group_size=1, sampling=config.sampling, run_seed=0, purpose="probe"
+        )
+        self.probe_rows = [list(request.prompt_token_ids) for request in probe]
+        services.publish(version=self.step, probe_rows=self.probe_rows, temperature=config.sampling.temperature)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "entropy": self.entropy.to_json() if self.entropy else None,
+            "entropy_target": self.controller.target if self.controller else None,
+            "best_reward": self.best_reward,
+            "low_steps": self.low_steps,
+        }
+
+    def run_step(self, step: int) -> dict[str, float]:
+        """One step: collect groups, drop uniform ones, learn, publish, record."""
+        timing: dict[str, float] = {}
+        groups = self._collect_groups(step, timing)
+        samples, report = training_samples(
+            groups,
+            temperature=self.config.sampling.temperature,
+            std_normalise=self.config.learner.objective.std_normalise,
+            truncated=self.config.truncated,  # type: ignore[arg-type]
+            balance_tasks=self.config.balance_tasks,
+        )
+        metrics = self._learn(samples, timing)
+        metrics |= self._publish(step, groups, timing)
+        metrics |= _rollout_metrics(groups, report)
+        self._record(step, groups, metrics, timing)
+        self._watch_collapse(metrics["reward"])
+        return metrics
+
+    def _collect_groups(self, step: int, timing: dict[str, float]) -> list[ScoredGroup]:
+        config = self.config
+        batch = batch_of_step(self.prompts, step, size=config.prompts_per_step, seed=self.context.seed)
+        requests = build_requests(
+            batch,
+            tokenizer=self.tokenizer,
+            group_size=config.group_size,
+            sampling=config.sampling,
+            run_seed=self.context.seed,
+            purpose=self.context.stage,
+            step=step,
+        )
+        with _timed(timing, "generate_s"):
+            completions = self.pool.generate(requests)
+        with _timed(timing, "score_s"):
+            scores = self.services.score(batch, completions, mode_gate=config.mode_gate)
+        return assemble_groups(batch, completions, scores)
+
+    def _learn(self, samples: list[TrainingSample], timing: dict[str, float]) -> dict[str, float]:
+        """Optimizer steps on minibatches of whole groups; nothing to learn from is counted, not hidden."""
+        if not samples:
+            self.context.progress.warn(f"{self.context.stage}: every group was uniform; this step learned nothing")
+            return {"empty_steps": 1.0}
+        learner = self.services.learner
+        parts = minibatch_samples(samples, self.config.minibatches)
+        coef = self.entropy.coef if self.entropy else None
+        with _timed(timing, "learn_s"):
+            proximal: list[Any] = [None] * len(parts)
+            if self.config.learner.proximal_logprobs == "recompute":
+                temperature = self.config.sampling.temperature
+                proximal = [
+                    learner.logprobs([sample.token_ids_T for sample in part], temperature=temperature) for part in parts
+                ]
+            results = [
+                dict(learner.rl_step(part, entropy_coef=coef, proximal=rows).metrics)
+                for part, rows in zip(parts, proximal, strict=True)
+            ]
+        for result in results:
+            if result["step_skipped"]:
+                self.context.progress.warn(f"{self.context.stage}: non-finite gradient; optimizer step skipped")
+        self._control_entropy(results[0].get("entropy", math.nan))
+        metrics = _mean_metrics(results) | {"entropy_coef": coef or 0.0, "empty_steps": 0.0}
+        # The first minibatch is on-policy: its gap is rounding alone, the later ones' is staleness.
+        return metrics | {name: results[0][name] for name in results[0] if name.startswith("engine_gap")}
+
+    def _control_entropy(self, entropy: float) -> None:
+        if not self.config.entropy.enabled or not math.isfinite(entropy):
+            return
+        if self.controller is None:
+            self.controller = _controller(self.config, self.config.entropy.target_share * entropy)
+        assert self.controller is not None
+        self.entropy = self.controller.update(self.entropy or self.controller.initial_state(), entropy)
+
+    def _publish(self, step: int, groups: list[ScoredGroup], timing: dict[str, float]) -> dict[str, float]:
+        rows = [
+            [*group.scored[0].completion.prompt_token_ids, *group.scored[0].completion.token_ids] for group in groups[:4]
+        ]
+        with _timed(timing, "sync_s"):
+            check = self.services.publish(
+                version=step + 1, probe_rows=rows, temperature=self.config.sampling.temperature
+            )
+        return {"sync_gap_max": check.max_gap, "sync_gap_mean": check.mean_gap}
+
+    def _record(
+        self, step: int, groups: list[ScoredGroup], metrics: dict[str, float], timing: dict[str, float]
+    ) -> None:
+        context = self.context
+        timing["tokens_per_s"] = metrics["completion_tokens"] / timing["generate_s"]
+        timing["step_s"] = sum(value for name, value in timing.items() if name.endswith("_s") and name != "tokens_per_s")
+        context.num_tokens += int(metrics["completion_tokens"])
+        context.metrics.append({"stage": context.stage, "step": step + 1, **metrics, "timing": timing})
+        for group in groups[: self.config.samples_per_step]:
+            context.samples.append(sample_row(context.stage, step + 1, group, 0))
+        context.progress.update(
+            step + 1,
+            reward=metrics["reward"],
+            entropy=metrics.get("entropy", math.nan),
+            tokens_per_s=timing["tokens_per_s"],
+        )
+
+    def _watch_collapse(self, reward: float) -> None:
+        self.best_reward = max(self.best_reward, reward)
+        self.low_steps = self.low_steps + 1 if reward < 0.5 * self.best_reward else 0
+        if self.low_steps >= self.config.collapse_after:
+            raise UserError(
+                f"{self.context.stage}: reward {reward:.3f} stayed under half of the best ({self.best_reward:.3f}) for {self.low_steps} "
+                "steps: the policy collapsed; lower learner.lr, or raise entropy.target_share"
+            )
+
+
+def sample_row(stage: str, step: int, group: ScoredGroup, index: int) -> dict[str, Any]:
+    """One rollout with its score, to read."""
+    scored = group.scored[index]
+    return {
+        "stage": stage,
+        "step": step,
+        "task": group.prompt.task,
+        "uid": group.prompt.uid,
+        "mode": group.prompt.mode,
+        "prompt": [dict(message) for message in group.prompt.messages],
+        "completion": scored.completion.text,
+        "reference": group.prompt.reference,
+        "reward": scored.score.reward,
+        "outcome": scored.score.outcome,
+        "reason": scored.score.reason,
+        "tokens": len(scored.completion.token_ids),
+        "finish_reason": scored.completion.finish_reason,
+    }
+
+
+def _controller(config: RLConfig, target: float | None) -> EntropyController | None:
+    if target is None or not config.entropy.enabled:
+        return None
+    return EntropyController(target=target, gain=config.entropy.gain, max_coef=config.entropy.max_coef)
+
+
+def _rollout_metrics(groups: Sequence[ScoredGroup], report: AdvantageReport) -> dict[str, float]:
+    scored = [item for group in groups for item in group.scored]
+    rewards = [item.score.reward for item in scored if item.score.reward is not None]
+    lengths = [len(item.completion.token_ids) for item in scored]
+    return {
+        "reward": sum(rewards) / len(rewards) if rewards else math.nan,
+        "verifier_errors": sum(item.score.outcome == "error" for item in scored),
+        "completion_tokens": sum(lengths),
+        "mean_length": sum(lengths) / len(lengths),
+        "truncated_share": sum(item.completion.truncated for item in scored) / len(scored),
+        **{f"batch/{name}": value for name, value in report.metrics().items()},
+    }
+
+
+_SUMMED = ("num_tokens", "num_loss_tokens", "num_microbatches", "step_skipped")
+
+
+def _mean_metrics(results: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Metrics of one rollout batch from those of its optimizer steps: counts summed, maxima kept, the rest averaged."""
+    merged = {}
+    for name in results[0]:
+        values = [result[name] for result in results if name in result]
+        if name in _SUMMED:
+            merged[name] = sum(values)
+        elif name.endswith("_max") or name in ("skipped_steps", "lr"):
+            merged[name] = max(values)
+        else:
+            merged[name] = sum(values) / len(values)
+    return merged
+
+
+class _timed:
+    """Adds the wall seconds of a block to a dictionary."""
+
+    def __init__(self, timing: dict[str, float], name: str) -> None:
+        self.timing, self.name = timing, name
+
+    def __enter__(self) -> None:
+        self.began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.timing[self.name] = self.timing.get(self.name, 0.0) + time.perf_counter() - self.began
+
+

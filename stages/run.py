@@ -1,0 +1,254 @@
+"""A whole run: the stages in order, each evaluated, then the summary and the report.
+
+What the command line calls. Everything that is finished is reused; everything that was interrupted resumes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from configs.load import config_hash, to_dict
+from data.records import UserError
+from evals.evaluate import BOOTSTRAP_SEED, EvaluationConfig, budget_curve, evaluate
+from evals.report import ReportInputs, write_report
+from evals.statistics import Interval
+from evals.summary import BenchmarkResult, BudgetPoint, compare_stages, summary_dict, write_summary
+from stages.pipeline import Checkpoint, Pipeline, PlannedStage, plan_stages, prepare_run, start_of
+from stages.progress import Progress
+from stages.run_config import STAGES, RunConfig
+from stages.run_dir import RunDir, read_json, read_rows, write_json
+from stages.services import Services
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Selection:
+    """Which part of the pipeline to run: up to and including `until`, again from `rerun_from`, or `only` one stage."""
+
+    rerun_from: str | None = None
+    until: str | None = None
+    only: str | None = None
+    start: Path | None = None
+
+    def stages_of(self, stages: Sequence[str]) -> tuple[str, ...]:
+        """The selected stages in order; UserError for a stage that is not in the pipeline."""
+        for option, value in (("--from", self.rerun_from), ("--until", self.until), ("--only", self.only)):
+            if value is not None and value not in (STAGES if option == "--only" else stages):
+                raise UserError(f"{option}: {value!r} is no stage of this run; choose from {', '.join(stages)}")
+        if self.start is not None and self.only is None:
+            raise UserError("--start: a checkpoint to start from goes with --only STAGE")
+        if self.only is not None:
+            return (self.only,)
+        return tuple(stages[: stages.index(self.until) + 1] if self.until else stages)
+
+
+def run_pipeline(config: RunConfig, selection: Selection, *, plain: bool | None = None) -> dict[str, Any]:
+    """Run the selected stages and evaluations; returns the summary. Holds the run directory's lock meanwhile."""
+    run = RunDir(config.run_dir)
+    names = selection.stages_of(config.stages)
+    with run.lock(), Progress(2 * len(names), plain=plain) as progress:
+        services = Services(config, run.path, progress)
+        try:
+            return _run(config, selection, names, run, services)
+        finally:
+            services.close()
+
+
+def _run(
+    config: RunConfig, selection: Selection, names: Sequence[str], run: RunDir, services: Services
+) -> dict[str, Any]:
+    start, plan = _planned(config, selection, names, run)
+    prepare_run(config, run, plan)
+    if selection.rerun_from is not None:
+        _discard(plan[names.index(selection.rerun_from) :])
+    pipeline = Pipeline(config, run, services)
+    results: list[BenchmarkResult] = []
+    rollouts: list[dict[str, Any]] = []
+    evaluation: dict[str, Any] = {}
+    checkpoint: Checkpoint | None = None
+    for planned in plan:
+        checkpoint = pipeline.make(planned, start, plan)
+        start = checkpoint.path
+        run.assemble([stage.folder for stage in plan])
+        if planned.name in config.evaluation.stages:
+            evaluation = _evaluated(config.evaluation, planned, checkpoint, services, config.seed)
+            results += [result_of_record(row) for row in evaluation["results"]]
+            rollouts += evaluation["rollouts"]
+    points: list[BudgetPoint] = []
+    if checkpoint is not None and config.evaluation.budget_benchmarks and plan[-1].name in config.evaluation.stages:
+        curve = _budget(config.evaluation, plan[-1], checkpoint, services, config.seed, evaluation)
+        points = [BudgetPoint(p["budget_share"], p["budget_tokens"], Interval(p["mean"], *p["interval"], p["n"])) for p in curve]
+    summary = _summary(results, points)
+    write_summary(run.path / "summary.json", summary)
+    write_report(run.path, report_inputs(config.name, run, plan, summary, rollouts))
+    services.progress.say(f"report: {run.path / 'report.md'}")
+    return summary
+
+
+def _planned(
+    config: RunConfig, selection: Selection, names: Sequence[str], run: RunDir
+) -> tuple[Path | None, list[PlannedStage]]:
+    if selection.only is None:
+        if names[0] != "base":
+            raise UserError(f"stages: the pipeline starts with {names[0]!r}; start with base, or use --only {names[0]} --start CHECKPOINT")
+        return None, plan_stages(config, run, names)
+    if selection.start is not None:
+        start, key = start_of(selection.start)
+        return start, plan_stages(config, run, names, start_key=key)
+    if selection.only == "base":
+        return None, plan_stages(config, run, names)
+    if selection.only not in config.stages:
+        raise UserError(f"--only: {selection.only!r} is not among this run's stages; give --start CHECKPOINT")
+    whole = plan_stages(config, run, config.stages)
+    position = [planned.name for planned in whole].index(selection.only)
+    parent = whole[position - 1]
+    if not parent.checkpoint_folder.exists():
+        raise UserError(
+            f"--only: the parent stage {parent.name!r} is not finished in {run.path}; run it first (--until {parent.name}) or give --start"
+        )
+    return parent.checkpoint_folder, [whole[position]]
+
+
+def _discard(plan: Sequence[PlannedStage]) -> None:
+    """Forget the outputs of these stages, so that they run again."""
+    import shutil
+
+    for planned in plan:
+        if planned.folder.exists():
+            shutil.rmtree(planned.folder)
+
+
+# ---- evaluation
+
+
+def _evaluated(
+    config: EvaluationConfig, planned: PlannedStage, checkpoint: Checkpoint, services: Services, seed: int
+) -> dict[str, Any]:
+    """The evaluation of a stage's checkpoint, cached beside it by content."""
+    path = planned.folder / "evaluations" / f"{config_hash([to_dict(config), checkpoint.key, seed])[:12]}.json"
+    title = f"evaluate {planned.name}"
+    if path.exists():
+        services.progress.skip_stage(title, "measured before, reused")
+        return read_json(path)
+    on_progress = _evaluation_progress(services.progress, title, config)
+    found = evaluate(
+        planned.name,
+        config,
+        policy=services.policy(checkpoint.path),
+        scorer=services.score,
+        tokenizer=services.tokenizer(checkpoint.path),
+        seed=seed,
+        on_progress=on_progress,
+    )
+    record = {
+        "results": [dataclasses.asdict(result) for result in found.results],
+        "rollouts": list(found.rollouts),
+        "median_thinking_tokens": found.median_thinking_tokens,
+        "tokens": found.num_tokens,
+    }
+    write_json(path, record)
+    return record
+
+
+def _evaluation_progress(progress: Progress, title: str, config: EvaluationConfig) -> Any:
+    total = sum(len(b.modes) * b.num_prompts * b.num_samples for b in config.benchmarks.values())
+    progress.stage(title, total_steps=total)
+    return lambda done, tokens: progress.update(done, tokens=tokens)
+
+
+def _budget(
+    config: EvaluationConfig,
+    planned: PlannedStage,
+    checkpoint: Checkpoint,
+    services: Services,
+    seed: int,
+    evaluation: dict[str, Any],
+) -> list[dict[str, Any]]:
+    path = planned.folder / "evaluations" / f"budget-{config_hash([to_dict(config), checkpoint.key, seed])[:12]}.json"
+    if path.exists():
+        return read_json(path)
+    services.progress.say("measuring the thinking-budget curve")
+    points = budget_curve(
+        planned.name,
+        config,
+        evaluation["median_thinking_tokens"],
+        policy=services.policy(checkpoint.path),
+        scorer=services.score,
+        tokenizer=services.tokenizer(checkpoint.path),
+        seed=seed,
+    )
+    write_json(path, points)
+    return points
+
+
+def result_of_record(row: dict[str, Any]) -> BenchmarkResult:
+    """A result as it was written."""
+    return BenchmarkResult(
+        **{**row, "per_prompt": tuple(row["per_prompt"]), "prompt_uids": tuple(row["prompt_uids"])}
+    )
+
+
+def _summary(results: Sequence[BenchmarkResult], points: Sequence[BudgetPoint]) -> dict[str, Any]:
+    """Results, budget curve, and the paired differences of each stage to each one before it."""
+    order = list(dict.fromkeys(result.stage for result in results))
+    comparisons = [
+        comparison
+        for later, stage in enumerate(order)
+        for baseline in order[:later]
+        for comparison in compare_stages(results, stage=stage, baseline=baseline, seed=BOOTSTRAP_SEED)
+    ]
+    return summary_dict(results, budget_curve=points, comparisons=comparisons)
+
+
+# ---- report
+
+
+def report_inputs(
+    title: str,
+    run: RunDir,
+    plan: Sequence[PlannedStage],
+    summary: dict[str, Any],
+    rollouts: Sequence[dict[str, Any]],
+) -> ReportInputs:
+    """Everything the report shows, read from the run directory."""
+    pipeline = []
+    filters: dict[str, dict[str, int]] = {}
+    for planned in plan:
+        manifest = planned.checkpoint_folder / "manifest.json"
+        cost = read_json(manifest)["cost"] if manifest.exists() else {}
+        pipeline.append(
+            {
+                "stage": planned.name,
+                "key": planned.key,
+                "parent": planned.parent_key,
+                "state": "done" if cost else "not finished",
+                "seconds": cost.get("seconds"),
+                "tokens": cost.get("tokens"),
+            }
+        )
+        counts: dict[str, int] = {}
+        for path in sorted((planned.folder / "data").glob("*.json")):
+            facts = read_json(path)
+            for name, value in facts.items():
+                if isinstance(value, int):
+                    counts[f"{path.stem}: {name}"] = value
+            counts |= {f"{path.stem}: dropped, {reason}": n for reason, n in facts.get("dropped", {}).items()}
+        if counts:
+            filters[planned.name] = counts
+    return ReportInputs(
+        title=f"fourstage run: {title}",
+        pipeline=pipeline,
+        summary=summary,
+        metrics=list(read_rows(run.path / "metrics.jsonl")),
+        samples=[*read_rows(run.path / "samples.jsonl"), *rollouts],
+        filters=filters,
+    )
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(value, ensure_ascii=False))

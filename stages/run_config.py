@@ -1,0 +1,76 @@
+"""The configuration of a run: every stage's settings and the machines they run on, from one recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from data.records import UserError
+from evals.evaluate import EvaluationConfig
+from learner.placement import LearnerPlacement
+from rollout.config import RolloutConfig
+from stages.base import BaseConfig
+from stages.cold_start import ColdStartConfig
+from stages.general_rl import GeneralRLConfig
+from stages.reasoning_rl import ReasoningRLConfig
+from stages.thinking_fusion import ThinkingFusionConfig
+
+STAGES = ("base", "cold_start", "reasoning_rl", "thinking_fusion", "general_rl")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RayConfig:
+    """Ray: embedded in this machine (address null), or a cluster (address "auto" or host:port)."""
+
+    address: str | None = None
+    object_store_gib: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VerifierConfig:
+    """Killable verifier processes, and the share of failed verifications past which the run stops."""
+
+    num_workers: int = 1
+    timeout_s: float = 5.0
+    max_error_share: float = 0.05
+
+    def validate(self) -> None:
+        if self.num_workers < 1:
+            raise UserError(f"num_workers: {self.num_workers} must be 1 or more")
+        if not self.timeout_s > 0:
+            raise UserError(f"timeout_s: {self.timeout_s} must be above 0")
+        if not 0 <= self.max_error_share <= 1:
+            raise UserError(f"max_error_share: {self.max_error_share} must lie in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """One run. `stages` is the pipeline in order; a stage that is left out passes its parent's checkpoint on."""
+
+    name: str
+    run_dir: str = "runs/${name}"
+    seed: int = 0
+    stages: tuple[str, ...] = STAGES
+    base: BaseConfig
+    cold_start: ColdStartConfig
+    reasoning_rl: ReasoningRLConfig
+    thinking_fusion: ThinkingFusionConfig
+    general_rl: GeneralRLConfig
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    learner: LearnerPlacement = field(default_factory=LearnerPlacement)
+    verifiers: VerifierConfig = field(default_factory=VerifierConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
+
+    def validate(self) -> None:
+        unknown = [stage for stage in self.stages if stage not in STAGES]
+        if unknown:
+            raise UserError(f"stages: {unknown[0]!r} is no stage; choose from {', '.join(STAGES)}")
+        if list(self.stages) != [stage for stage in STAGES if stage in self.stages]:
+            raise UserError(f"stages: {list(self.stages)} must be in the order {', '.join(STAGES)}, each at most once")
+        if not self.stages:
+            raise UserError(f"stages: name at least one of {', '.join(STAGES)}")
+
+    def of_stage(self, stage: str) -> Any:
+        """The settings of one stage."""
+        return getattr(self, stage)

@@ -1,0 +1,222 @@
+"""What a stage is handed to work with: the rollout pool, the learner, the verifiers, and where a run starts and ends them.
+
+Everything starts when it is first needed, so a run whose stages are all finished starts nothing. `close` ends what was
+started; no Ray, engine or verifier process is left behind.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data.chat import parse_completion
+from data.records import Completion, Prompt, Score, UserError
+from rewards.task import ScoreRequest
+from rewards.verifier_pool import VerifierPool
+from stages.progress import Progress
+
+if TYPE_CHECKING:
+    from learner.workers import RemoteLearner
+    from rollout.workers import RolloutPool
+    from stages.run_config import RunConfig
+
+
+@dataclass(frozen=True, slots=True)
+class SyncCheck:
+    """What the comparison of engine and learner after a weight sync found, in nats."""
+
+    max_gap: float
+    mean_gap: float
+
+
+class SyncError(RuntimeError):
+    """The engine does not compute what the learner holds; the text names the tensors that differ."""
+
+
+class Services:
+    """The long-lived parts of a run."""
+
+    def __init__(self, config: RunConfig, run_dir: Path, progress: Progress) -> None:
+        self.config = config
+        self.run_dir = run_dir
+        self.progress = progress
+        self.verifiers = VerifierPool(num_workers=config.verifiers.num_workers, timeout_s=config.verifiers.timeout_s)
+        self._pool: RolloutPool | None = None
+        self._learner: RemoteLearner | None = None
+        self._ray_started = False
+        self._pool_weights: str | None = None
+        self._tokenizers: dict[str, Any] = {}
+        self.num_generated_tokens = 0
+
+    # ---- parts
+
+    def tokenizer(self, folder: str | Path) -> Any:
+        """The tokenizer of a checkpoint folder, loaded once."""
+        from transformers import AutoTokenizer
+
+        key = str(folder)
+        if key not in self._tokenizers:
+            self._tokenizers[key] = AutoTokenizer.from_pretrained(key)
+        return self._tokenizers[key]
+
+    @property
+    def learner(self) -> RemoteLearner:
+        if self._learner is None:
+            self._start_ray()
+            from learner.workers import RemoteLearner
+
+            self._learner = RemoteLearner(self.config.learner)
+        return self._learner
+
+    def policy(self, folder: str | Path) -> RolloutPool:
+        """The rollout pool holding the weights of checkpoint `folder`."""
+        pool = self._start_pool(folder)
+        if self._pool_weights != str(folder):
+            pool.update_weights(checkpoint_weights(folder), version=0)
+            self._pool_weights = str(folder)
+        return pool
+
+    def publish(self, *, version: int, probe_rows: Sequence[Sequence[int]], temperature: float) -> SyncCheck:
+        """Send the learner's weights to every engine, then compare log-probabilities on `probe_rows`.
+
+        Raises SyncError naming the differing tensors when any token's gap passes `rollout.max_logprob_gap`.
+        """
+        assert self._pool is not None
+        weights = self.learner.weights_reference()
+        self._pool.update_weights(weights, version=version)
+        self._pool_weights = None
+        return self._check_sync(weights, version, probe_rows, temperature)
+
+    def _check_sync(self, weights: Any, version: int, rows: Sequence[Sequence[int]], temperature: float) -> SyncCheck:
+        assert self._pool is not None
+        expected = self.learner.logprobs(rows, temperature=temperature)
+        gaps = [
+            abs(mine - theirs)
+            for scored in self._pool.score(rows, temperature=temperature)
+            for row, theirs_row in zip(expected, scored, strict=True)
+            for mine, theirs in zip(row, theirs_row, strict=True)
+        ]
+        worst = max(gaps, default=0.0)
+        if not worst <= self.config.rollout.max_logprob_gap:  # NaN must stop the run as well
+            names = self._pool.differing_tensors(weights)
+            raise SyncError(
+                f"weight sync {version}: engine and learner differ by {worst:.3g} nats on a token (limit "
+                f"{self.config.rollout.max_logprob_gap:g}); tensors that differ: {', '.join(names) or 'none: same weights, other arithmetic'}"
+            )
+        return SyncCheck(worst, sum(gaps) / max(1, len(gaps)))
+
+    # ---- scoring
+
+    def score(
+        self, prompts: Sequence[Prompt], completions: Sequence[Completion], *, mode_gate: bool = False
+    ) -> list[Score]:
+        """Scores in the order of `completions`. With `mode_gate` a completion in the wrong mode earns nothing.
+
+        Raises UserError with examples when more than the set share of verifiers failed.
+        """
+        by_uid = {prompt.uid: prompt for prompt in prompts}
+        owners = [by_uid[completion.prompt_uid] for completion in completions]
+        scores = self.verifiers.score_all(
+            [
+                ScoreRequest(
+                    prompt.task,
+                    prompt.messages,
+                    prompt.reference,
+                    completion.text,
+                    prompt.enable_thinking,
+                    completion.finish_reason,
+                )
+                for prompt, completion in zip(owners, completions, strict=True)
+            ]
+        )
+        if mode_gate:
+            scores = [
+                gate_mode(prompt, completion, score)
+                for prompt, completion, score in zip(owners, completions, scores, strict=True)
+            ]
+        self._check_error_share(scores)
+        return scores
+
+    def _check_error_share(self, scores: Sequence[Score]) -> None:
+        errors = [score for score in scores if score.outcome == "error"]
+        if len(errors) > self.config.verifiers.max_error_share * len(scores):
+            shown = "; ".join(sorted({score.reason for score in errors})[:3])
+            raise UserError(
+                f"verifiers.max_error_share: {len(errors)} of {len(scores)} verifications failed ({shown}); mend the verifier or "
+                "raise the share"
+            )
+
+    # ---- start and end
+
+    def _start_ray(self) -> None:
+        if self._ray_started:
+            return
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # actors without a GPU keep the environment
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        import ray
+
+        config = self.config.ray
+        embedded = config.address is None
+        ray.init(
+            address=config.address,
+            include_dashboard=False if embedded else None,
+            object_store_memory=int(config.object_store_gib * 2**30) if embedded else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=True,
+        )
+        self._ray_started = True
+
+    def _start_pool(self, folder: str | Path) -> RolloutPool:
+        if self._pool is None:
+            self._start_ray()
+            from rollout.workers import RolloutPool
+
+            self.progress.say("starting the rollout engine")
+            self._pool = RolloutPool(folder, self.config.rollout, log_folder=self.run_dir / "logs")
+            self._pool_weights = str(folder)
+        return self._pool
+
+    def close(self) -> None:
+        """End every process that was started; may be called twice."""
+        self.verifiers.close()
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+        if self._learner is not None:
+            self._learner.close()
+            self._learner = None
+        if self._ray_started:
+            import ray
+
+            ray.shutdown()
+            self._ray_started = False
+
+
+def gate_mode(prompt: Prompt, completion: Completion, score: Score) -> Score:
+    """Zero reward for a completion that does not obey the mode its prompt asks for; errors stay errors."""
+    if score.outcome == "error":
+        return score
+    block = parse_completion(completion.text, prefilled=prompt.enable_thinking is False).block
+    obeyed = block in (("closed",) if prompt.mode == "thinking" else ("empty", "none"))
+    if prompt.mode == "non_thinking" and prompt.enable_thinking is not False and block == "none":
+        obeyed = False  # the empty block is part of the format when nobody prefilled it
+    return score if obeyed else Score.incorrect(f"mode: asked for {prompt.mode}, the think block is {block}")
+
+
+def checkpoint_weights(folder: str | Path) -> dict[str, Any]:
+    """All tensors of a checkpoint by name, with `lm_head.weight` even when it is tied."""
+    from safetensors.torch import load_file
+
+    folder = Path(folder)
+    weights: dict[str, Any] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        weights |= load_file(file)
+    if not weights:
+        raise UserError(f"checkpoint: {folder} holds no *.safetensors file; point to a Hugging Face folder with weights")
+    weights.setdefault("lm_head.weight", weights["model.embed_tokens.weight"])
+    return weights
