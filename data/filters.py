@@ -136,16 +136,19 @@ def _lookup(values: Mapping[str, ItemT], prompt: Prompt, name: str) -> ItemT:
 
 
 def needs_reasoning(
-    prompts: Sequence[Prompt], solved_without_cot: Mapping[str, bool]
+    prompts: Sequence[Prompt], solved_without_cot: Mapping[str, bool | None]
 ) -> tuple[list[Prompt], FilterReport]:
     """Drops queries that a model answers correctly without chain of thought (report 4.1, query filter 2).
 
-    `solved_without_cot` maps the uid of every prompt to whether it was; a missing uid raises `UserError`.
+    `solved_without_cot` maps the uid of every prompt to whether it was, or to None if the verifier failed: such a query
+    is dropped as "no verdict without CoT", for an error is not a wrong answer. A missing uid raises `UserError`.
     """
-    return _apply(
-        prompts,
-        lambda prompt: "solved without CoT" if _lookup(solved_without_cot, prompt, "solved_without_cot") else None,
-    )
+
+    def reason(prompt: Prompt) -> str | None:
+        solved = _lookup(solved_without_cot, prompt, "solved_without_cot")
+        return "no verdict without CoT" if solved is None else "solved without CoT" if solved else None
+
+    return _apply(prompts, reason)
 
 
 def learnable(

@@ -86,7 +86,9 @@ class Completion:
     def __post_init__(self) -> None:
         lengths = {len(self.token_ids), len(self.logprobs), len(self.forced)}
         if len(lengths) != 1:
-            raise ValueError(f"completion {self.prompt_uid}/{self.sample_index}: ids, logprobs, forced differ: {lengths}")
+            raise ValueError(
+                f"completion {self.prompt_uid}/{self.sample_index}: ids, logprobs, forced differ: {lengths}"
+            )
 
     @property
     def truncated(self) -> bool:

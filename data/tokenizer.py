@@ -61,9 +61,7 @@ def add_chat_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """
     vocabulary = tokenizer.get_vocab()
     missing = [token for token in SPECIAL_TOKENS if token not in vocabulary]
-    tokenizer.add_tokens(
-        [AddedToken(token, special=SPECIAL_TOKENS[token], normalized=False) for token in missing]
-    )
+    tokenizer.add_tokens([AddedToken(token, special=SPECIAL_TOKENS[token], normalized=False) for token in missing])
     tokenizer.eos_token = IM_END
     tokenizer.pad_token = END_OF_TEXT
     tokenizer.chat_template = chat_template()
@@ -76,8 +74,8 @@ def require_chat_tokens(tokenizer: PreTrainedTokenizerBase, folder: str) -> None
     missing = [token for token in SPECIAL_TOKENS if token not in vocabulary]
     if missing:
         raise UserError(
-            f"model: the tokenizer in {folder} lacks {', '.join(missing)}; import it with `fourstage import {folder} OUT`, "
-            "which adds them and resizes the embeddings"
+            f"model: the tokenizer in {folder} lacks {', '.join(missing)}; "
+            f"import it with `fourstage import {folder} OUT`, which adds them and resizes the embeddings"
         )
 
 
@@ -88,7 +86,7 @@ def end_token_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
 
 
 def contract(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """What stages must agree on: hash of the template, ids of the special tokens, end ids, size and content of the vocabulary."""
+    """What stages must agree on: hash of the template, special ids, end ids, size and content of the vocabulary."""
     vocabulary = tokenizer.get_vocab()
     listing = "\n".join(f"{index}\t{token}" for token, index in sorted(vocabulary.items(), key=lambda item: item[1]))
     return {

@@ -59,7 +59,11 @@ class LearnerConfig:
             ("max_grad_norm", self.max_grad_norm > 0, "use a number above 0"),
             ("warmup_steps", self.warmup_steps >= 0, "use 0 or more"),
             ("schedule", self.schedule in ("constant", "linear", "cosine"), "use constant, linear or cosine"),
-            ("total_steps", enough or not falls or self.total_steps is None, f"schedule {self.schedule} needs more steps than warmup_steps"),
+            (
+                "total_steps",
+                enough or not falls or self.total_steps is None,
+                f"schedule {self.schedule} needs more steps than warmup_steps",
+            ),
             ("min_lr_ratio", 0 <= self.min_lr_ratio <= 1, "use a number from 0 to 1"),
             ("microbatch_tokens", self.microbatch_tokens >= 1, "use at least the longest sample"),
             ("dtype", self.dtype in ("float32", "bfloat16"), "use float32 or bfloat16"),
@@ -88,7 +92,9 @@ def learning_rate(config: LearnerConfig, step: int) -> float:
     if config.schedule == "constant":
         return config.lr
     if config.total_steps is None:
-        raise UserError(f"learner.total_steps: schedule {config.schedule} needs the number of optimizer steps of the stage")
+        raise UserError(
+            f"learner.total_steps: schedule {config.schedule} needs the number of optimizer steps of the stage"
+        )
     progress = min(1.0, (step - config.warmup_steps) / (config.total_steps - config.warmup_steps))
     remaining = 1.0 - progress if config.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
     return config.lr * (config.min_lr_ratio + (1.0 - config.min_lr_ratio) * remaining)

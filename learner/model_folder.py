@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from data.model_folder import require_model_folder
 from data.records import UserError
 from learner.attention import PACKED_SDPA, check_packing_attention
 from learner.checkpoint import atomic_folder
@@ -58,12 +59,7 @@ def load_model(folder: Path | str, dtype: torch.dtype, attention: str = PACKED_S
 
 
 def _load_config(folder: Path, where: str) -> Any:
-    if not folder.is_dir():
-        raise UserError(f"{where}: no such folder; name a Hugging Face model folder")
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{where}: config.json is missing; name a Hugging Face model folder")
-    if not any(folder.glob("*.safetensors")):
-        raise UserError(f"{where}: no *.safetensors weights; convert the weights to safetensors")
+    require_model_folder(folder, field="model_folder", files=("config.json", "*.safetensors"))
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (ValueError, OSError, KeyError) as error:

@@ -1,4 +1,4 @@
-"""Where the learner runs: settings apart from the module that imports Ray, so that reading a recipe does not start it."""
+"""Where the learner runs: settings apart from the module that imports Ray, which reading a recipe does not start."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class RemoteLearner:
         self._placement = placement
         threads = placement.num_threads or os.cpu_count() or 1
         self._actor = (
-            ray.remote(LearnerWorker)  # type: ignore[attr-defined]
+            ray.remote(LearnerWorker)
             .options(
                 num_cpus=0,
                 num_gpus=placement.num_gpus,
@@ -96,7 +96,9 @@ class RemoteLearner:
         try:
             return ray.get(reference, timeout=self._placement.timeout_s)
         except ray.exceptions.GetTimeoutError as error:
-            raise RuntimeError(f"learner: no answer within {self._placement.timeout_s:.0f} s") from error
+            raise RuntimeError(f"learner: no answer within timeout_s={self._placement.timeout_s:g}") from error
+        except ray.exceptions.ActorDiedError as error:
+            raise RuntimeError(f"learner: its process died: {' '.join(str(error).split())}") from error
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, UserError):
                 raise UserError(str(error.cause)) from error

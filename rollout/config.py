@@ -1,4 +1,4 @@
-"""Settings of the rollout side, apart from the modules that import Ray or the engine: reading a recipe starts neither."""
+"""Settings of the rollout side, apart from the modules with Ray and the engine: reading a recipe starts neither."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class RolloutConfig:
     num_threads: int = 0  # 0: all cores of the machine
     engine: EngineConfig = field(default_factory=EngineConfig)
     start_timeout_s: float = 600.0
-    sync_timeout_s: float = 300.0
+    answer_timeout_s: float = 300.0  # a weight update, a scoring pass or a slice of generation that takes longer hangs
     max_logprob_gap: float = 1e-3  # nats; float32 agrees to 1e-5, bfloat16 needs about 0.1
 
     def validate(self) -> None:
@@ -47,5 +47,8 @@ class RolloutConfig:
             raise UserError(f"num_workers: {self.num_workers} must be 1 or more")
         if self.num_threads < 0:
             raise UserError(f"num_threads: {self.num_threads} must be 0 (all cores) or more")
+        for name in ("start_timeout_s", "answer_timeout_s"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"{name}: {getattr(self, name)} must be above 0")
         if self.max_logprob_gap <= 0:
             raise UserError(f"max_logprob_gap: {self.max_logprob_gap} must be above 0")

@@ -5,8 +5,8 @@ weight update falls between two steps with requests in flight, and the same seed
 log-probabilities leave it as they came; nothing is tokenised a second time.
 
 Thinking budgets (report §4.3 and Qwen's documentation of the protocol) are the engine's own: `ReasoningConfig` holds
-the stop-thinking sentence and `SamplingParams.thinking_token_budget` the number of tokens. Tokens that the engine forced
-are marked in `Completion.forced`, so that no loss falls on them.
+the stop-thinking sentence and `SamplingParams.thinking_token_budget` the number of tokens. Tokens that the engine
+forced are marked in `Completion.forced`, so that no loss falls on them.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from typing import Any
 import torch
 
 from data.chat import STOP_THINKING, THINK_CLOSE, THINK_OPEN
+from data.model_folder import require_model_folder
 from data.records import Completion, FinishReason, UserError, VersionSpan
 from data.tokenizer import end_token_ids, require_chat_tokens
 from rollout.config import EngineConfig
-from rollout.policy import GenerationRequest
+from rollout.policy import GenerationRequest, require_distinct
 
 
 def _prepare_environment(config: EngineConfig) -> None:
@@ -46,6 +47,7 @@ class Engine:
 
     def __init__(self, model_folder: str | Path, config: EngineConfig, *, version: int = 0) -> None:
         config.validate()
+        require_model_folder(model_folder)
         _prepare_environment(config)
         from transformers import AutoTokenizer
         from vllm import EngineArgs, SamplingParams
@@ -99,8 +101,8 @@ class Engine:
         room = self.config.max_model_len - len(request.prompt_token_ids)
         if room < 1:
             raise UserError(
-                f"rollout.max_model_len: {self.config.max_model_len} leaves no room after the prompt {request.prompt_uid} of "
-                f"{len(request.prompt_token_ids)} tokens; raise it or shorten the prompt"
+                f"rollout.max_model_len: {self.config.max_model_len} leaves no room after the prompt "
+                f"{request.prompt_uid} of {len(request.prompt_token_ids)} tokens; raise it or shorten the prompt"
             )
         sampling = request.sampling
         request_id = f"{self._serial}"
@@ -141,7 +143,10 @@ class Engine:
     ) -> list[Completion]:
         """Run `requests` to their end; completions come in the order of the requests."""
         if self._pending:
-            raise RuntimeError(f"engine: {len(self._pending)} requests are still in flight; finish them before generate()")
+            raise RuntimeError(
+                f"engine: {len(self._pending)} requests are still in flight; finish them before generate()"
+            )
+        require_distinct(requests)
         self.reset_prefix_cache()  # the same batch gives the same bits whatever ran before it
         for request in requests:
             self.submit(request)
@@ -157,32 +162,43 @@ class Engine:
         self.num_generated_tokens += tokens
         return [done[request.prompt_uid, request.sample_index] for request in requests]
 
-    def score(self, rows: Sequence[Sequence[int]], *, temperature: float = 1.0) -> list[list[float]]:
-        """Log-probability in nats of every token of `rows` given those before it; the first of each row is 0.
+    def score(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Log-probability in nats at temperature 1 of every token of `rows` given those before it; the first's is 0.
 
-        Runs as prompt log-probabilities, so it uses the same kernels as generation does.
+        Runs as prompt log-probabilities (to which the engine never applies a temperature), so it uses the same kernels
+        as generation does. The last token comes as the next one after the others: a row may fill the whole context,
+        which leaves a prompt of that length no room for the token that the engine insists on sampling.
         """
-        params = self._sampling_params(
-            temperature=temperature, max_tokens=1, prompt_logprobs=0, detokenize=False, output_kind=self._final_only
-        )
+        if self._pending:
+            raise RuntimeError(f"engine: {len(self._pending)} requests are still in flight; finish them before score()")
         self.reset_prefix_cache()
-        ids = []
-        for row in rows:
+        scored = [[0.0] * len(row) for row in rows]
+        running: dict[str, int] = {}
+        for index, row in enumerate(rows):
+            if len(row) < 2:
+                continue
+            params = self._sampling_params(
+                temperature=1.0,
+                max_tokens=1,
+                prompt_logprobs=0,
+                logprob_token_ids=[row[-1]],
+                detokenize=False,
+                output_kind=self._final_only,
+            )
             request_id = f"score-{self._serial}"
             self._serial += 1
-            ids.append(request_id)
-            self._engine.add_request(request_id, {"prompt_token_ids": list(row)}, params)
-        found: dict[str, list[float]] = {}
-        while len(found) < len(ids):
+            running[request_id] = index
+            self._engine.add_request(request_id, {"prompt_token_ids": list(row[:-1])}, params)
+        while running:
             for output in self._engine.step():
                 if output.finished:
-                    row = output.prompt_token_ids
-                    entries = output.prompt_logprobs
-                    found[output.request_id] = [0.0] + [
-                        entries[i][row[i]].logprob for i in range(1, len(row))
+                    index = running.pop(output.request_id)
+                    entries = [*output.prompt_logprobs, output.outputs[0].logprobs[0]]
+                    scored[index][1:] = [
+                        entry[token].logprob for entry, token in zip(entries[1:], rows[index][1:], strict=True)
                     ]
         self.reset_prefix_cache()
-        return [found[request_id] for request_id in ids]
+        return scored
 
     # ---- weights
 
@@ -206,7 +222,9 @@ class Engine:
 
     def reset_prefix_cache(self) -> None:
         if self.config.prefix_caching and not self._engine.reset_prefix_cache() and not self._pending:
-            raise RuntimeError("engine: the prefix cache could not be emptied; completions would mix two versions of weights")
+            raise RuntimeError(
+                "engine: the prefix cache could not be emptied; completions would mix two versions of weights"
+            )
 
     def _set_version(self, version: int) -> None:
         self.version = version
@@ -256,37 +274,38 @@ def forced_tokens(
 ) -> tuple[bool, ...]:
     """Which of `token_ids` the thinking budget wrote: the stop-thinking ids right after `budget` tokens of thinking.
 
-    The thinking may have been opened in the prompt. A stop sentence that the policy wrote by itself before the budget
-    ran out is not forced.
+    The thinking may have been opened in the prompt, whose thinking tokens count too. A policy that opens a second block
+    is cut off in that one as well. A stop sentence that the policy wrote by itself before the budget ran out is not
+    forced. At the end of a completion that ran out of room the ids may be cut short.
     """
-    nothing = (False,) * len(token_ids)
+    forced = [False] * len(token_ids)
     if budget is None:
-        return nothing
-    everything = [*prompt_ids, *token_ids]
+        return tuple(forced)
+    everything, first = [*prompt_ids, *token_ids], len(prompt_ids)
+    starts = [start for start in _find_all(everything, open_ids) if start >= first]
     opened_in_prompt = _rfind(prompt_ids, open_ids)
     if opened_in_prompt > _rfind(prompt_ids, close_ids):
-        start = opened_in_prompt
-    else:
-        start = _find(everything, open_ids, len(prompt_ids))
-    if start < 0:
-        return nothing
-    begin = max(start + len(open_ids) + budget, len(prompt_ids)) - len(prompt_ids)
-    written = token_ids[begin : begin + len(stop_ids)]
-    if not written or list(written) != list(stop_ids[: len(written)]):
-        return nothing
-    if len(written) < len(stop_ids) and begin + len(written) < len(token_ids):
-        return nothing
-    return tuple(begin <= position < begin + len(written) for position in range(len(token_ids)))
+        starts.append(opened_in_prompt)
+    for start in starts:
+        begin = max(start + len(open_ids) + budget, first)
+        written = everything[begin : begin + len(stop_ids)]
+        if not written or written != list(stop_ids[: len(written)]):
+            continue
+        cut_short = len(written) < len(stop_ids)
+        if cut_short and _find_all(everything[start:begin], close_ids):
+            continue  # the thinking was over: the first ids of the sentence stand in the answer by chance
+        for position in range(begin, begin + len(written)):
+            forced[position - first] = True
+    return tuple(forced)
 
 
-def _find(tokens: Sequence[int], wanted: Sequence[int], begin: int = 0) -> int:
+def _find_all(tokens: Sequence[int], wanted: Sequence[int]) -> list[int]:
     width = len(wanted)
-    return next((i for i in range(begin, len(tokens) - width + 1) if list(tokens[i : i + width]) == list(wanted)), -1)
+    return [i for i in range(len(tokens) - width + 1) if list(tokens[i : i + width]) == list(wanted)]
 
 
 def _rfind(tokens: Sequence[int], wanted: Sequence[int]) -> int:
-    width = len(wanted)
-    return next((i for i in range(len(tokens) - width, -1, -1) if list(tokens[i : i + width]) == list(wanted)), -1)
+    return max(_find_all(tokens, wanted), default=-1)
 
 
 def _sampled_logprobs(entries: Any, token_ids: Sequence[int]) -> tuple[float, ...]:
@@ -308,15 +327,23 @@ def _recognise_natural_end(worker: Any, forced_ids: list[int], natural_ids: list
 
     In vLLM 0.32 that runner (the only one on a CPU) looks for the whole forced string as the end of thinking. With a
     sentence before the closing tag it misses the natural end, goes on counting through the answer and forces the
-    sentence into it. The second-generation runner has a field of its own for the natural end and is left alone.
+    sentence into it. It also keeps the first closing tag that it sees: one out of place, before the block, would hide
+    the block's own. The second-generation runner has a field of its own for the natural end and is left alone.
     """
     batch = getattr(worker.model_runner, "input_batch", None)
     holder = getattr(batch, "thinking_budget_state_holder", None)
     if holder is None:
         return
-    search = holder._find_last_sequence_index
+    search, update = holder._find_last_sequence_index, holder._update_think_state
 
     def find(target: list[int], wanted: list[int]) -> int:
         return search(target, natural_ids if wanted == forced_ids else wanted)
 
+    def update_without_stray_end(state: dict[str, Any]) -> None:
+        update(state)
+        opened, closed = state["start_thinking"], state["end_thinking"]
+        if not state["continue_thinking"] and (opened < 0 or closed < opened):
+            state["end_thinking"] = -1
+
     holder._find_last_sequence_index = find
+    holder._update_think_state = update_without_stray_end

@@ -1,7 +1,7 @@
 """From prompts to requests and from completions back to groups: the two ends of a rollout.
 
-Each request is seeded by (run seed, purpose, step, prompt, sample), so a synchronous run repeats exactly and a resumed one
-equals an uninterrupted one.
+Each request is seeded by (run seed, purpose, step, prompt, sample), so a synchronous run repeats exactly and a resumed
+one equals an uninterrupted one.
 """
 
 from __future__ import annotations

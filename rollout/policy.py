@@ -63,6 +63,16 @@ class Policy(Protocol):
         ...
 
 
+def require_distinct(requests: Sequence[GenerationRequest]) -> None:
+    """Refuse two requests of one batch with the same (prompt, sample): one completion would stand for both."""
+    seen: set[tuple[str, int]] = set()
+    for request in requests:
+        name = (request.prompt_uid, request.sample_index)
+        if name in seen:
+            raise ValueError(f"requests: sample {name[1]} of prompt {name[0]!r} is asked for twice in one batch")
+        seen.add(name)
+
+
 def request_seed(run_seed: int, *parts: object) -> int:
     """A 63-bit seed from the run seed and what names the request (step, prompt, sample), the same on every machine."""
     text = "/".join([str(run_seed), *map(str, parts)])
@@ -77,8 +87,10 @@ def sampling_for_training(sampling: SamplingConfig) -> None:
     """
     if sampling.top_p < 1 or sampling.top_k > 0:
         raise UserError(
-            f"sampling: top_p={sampling.top_p}, top_k={sampling.top_k} renormalise the engine's log-probabilities and bias every "
-            "importance ratio; train with top_p=1 and top_k=0"
+            f"sampling: top_p={sampling.top_p}, top_k={sampling.top_k} renormalise the engine's log-probabilities and "
+            "bias every importance ratio; train with top_p=1 and top_k=0"
         )
     if sampling.temperature == 0:
-        raise UserError("sampling.temperature: 0 (greedy) gives no distribution to train on; use a value above 0, such as 1")
+        raise UserError(
+            "sampling.temperature: 0 (greedy) gives no distribution to train on; use a value above 0, such as 1"
+        )

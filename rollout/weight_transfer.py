@@ -1,4 +1,4 @@
-"""The one adapter to the engine's update API: the learner's tensors into a running engine, and the proof that they arrived.
+"""The one adapter to the engine's update API: the learner's tensors into a running engine, and the proof of arrival.
 
 Every assumption about how vLLM loads and repacks weights stands here, so that a new release is one file to read.
 Transport is the caller's (the Ray object store); this module runs inside the engine's worker.
@@ -24,7 +24,9 @@ def load_into_worker(worker: Any, weights: dict[str, torch.Tensor]) -> None:
     left out stays as it was without a word: it must be among `weights`.
     """
     if "lm_head.weight" not in weights:
-        raise ValueError("weights: lm_head.weight is missing; a tied head has to be sent too, or the engine keeps the old one")
+        raise ValueError(
+            "weights: lm_head.weight is missing; a tied head has to be sent too, or the engine keeps the old one"
+        )
     worker.model_runner.reload_weights(weights_iterator=iter(weights.items()))
 
 
@@ -65,7 +67,12 @@ def _engine_module(name: str, weights: Mapping[str, torch.Tensor]) -> tuple[str,
 
 
 def _compare(
-    module: Any, module_name: str, parts: list[str], weights: Mapping[str, torch.Tensor], tensor: torch.Tensor, tolerance: float
+    module: Any,
+    module_name: str,
+    parts: list[str],
+    weights: Mapping[str, torch.Tensor],
+    tensor: torch.Tensor,
+    tolerance: float,
 ) -> list[str]:
     if tensor.dim() == 1:  # a norm: its weight is stored as it is
         stored = module.weight

@@ -18,7 +18,10 @@ import ray
 
 from data.records import Completion, UserError
 from rollout.config import EngineConfig, RolloutConfig
-from rollout.policy import GenerationRequest
+from rollout.policy import GenerationRequest, require_distinct
+
+_SLICE_S = 1.0
+"""How long a worker generates before it reports what has finished."""
 
 
 class RolloutWorker:
@@ -31,8 +34,9 @@ class RolloutWorker:
 
         self.engine = Engine(model_folder, config)
 
-    def ready(self) -> bool:
-        return True
+    def ready(self) -> int:
+        """The number of the process that holds the engine, once the engine has started."""
+        return os.getpid()
 
     def begin(self, requests: Sequence[GenerationRequest]) -> None:
         self.engine.reset_prefix_cache()
@@ -50,8 +54,8 @@ class RolloutWorker:
     def update_weights(self, weights: dict[str, Any], version: int) -> None:
         self.engine.update_weights(weights, version=version)
 
-    def score(self, rows: Sequence[Sequence[int]], temperature: float) -> list[list[float]]:
-        return self.engine.score(rows, temperature=temperature)
+    def score(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
+        return self.engine.score(rows)
 
     def differing_tensors(self, weights: dict[str, Any]) -> list[str]:
         return self.engine.differing_tensors(weights)
@@ -72,78 +76,100 @@ class RolloutPool:
         self.config = config
         self._log_paths = [str(Path(log_folder) / f"engine-{index}.log") for index in range(config.num_workers)]
         threads = config.num_threads or os.cpu_count() or 1
-        actor = ray.remote(RolloutWorker).options(  # type: ignore[attr-defined]
+        actor = ray.remote(RolloutWorker).options(
             num_cpus=0,
             num_gpus=config.num_gpus_per_worker,
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}},
         )
         self._workers = [actor.remote(str(model_folder), config.engine, path) for path in self._log_paths]
+        self.process_ids: list[int] = []
         self._await_start()
 
     def _await_start(self) -> None:
-        for index, worker in enumerate(self._workers):
+        references = [worker.ready.remote() for worker in self._workers]
+        for index, reference in enumerate(references):
             try:
-                ray.get(worker.ready.remote(), timeout=self.config.start_timeout_s)
+                self.process_ids.append(ray.get(reference, timeout=self.config.start_timeout_s))
+            except ray.exceptions.GetTimeoutError as error:
+                self.close()
+                raise RuntimeError(
+                    f"rollout: engine {index} was not ready within start_timeout_s={self.config.start_timeout_s:g}; "
+                    f"{self._cause(index)}"
+                ) from error
             except ray.exceptions.RayError as error:
                 self.close()
                 raise UserError(f"rollout: engine {index} died at start; {self._cause(index, error)}") from error
 
-    def _cause(self, index: int, error: BaseException) -> str:
+    def _cause(self, index: int, error: BaseException | None = None) -> str:
+        """What an engine said last, in its log and in the error that Ray hands on, in one line."""
         log = Path(self._log_paths[index])
-        own = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
-        raised = [line.strip() for line in str(error).splitlines() if "Error" in line]
-        return f"its last lines ({log}): {' | '.join([*own[-3:], *raised[-1:]]) or error}"
+        text = log.read_text(errors="replace") if log.exists() else ""
+        own = [line.strip() for line in text.splitlines() if line.strip()][-3:]
+        raised = [line.strip() for line in str(error or "").splitlines() if "Error: " in line][-1:]
+        if raised and "UserError: " in raised[0]:
+            return raised[0].split("UserError: ", 1)[1]  # it says what to mend; a log adds nothing
+        last = own + [line for line in raised if line not in own]
+        return f"its last lines ({log}): {' | '.join(last) or 'none'}"
 
     def generate(
         self, requests: Sequence[GenerationRequest], *, on_progress: Callable[[int, int], None] | None = None
     ) -> list[Completion]:
         """Sample all `requests`; completions come in their order. Requests of one prompt go to one worker."""
+        require_distinct(requests)
         shards = _shards(requests, len(self._workers))
         done: dict[tuple[str, int], Completion] = {}
         tokens = 0
-        self._get([worker.begin.remote(shard) for worker, shard in zip(self._workers, shards, strict=True)])
-        running = {worker.advance.remote(1.0): index for index, worker in enumerate(self._workers)}
+        self._get_all([worker.begin.remote(shard) for worker, shard in zip(self._workers, shards, strict=True)])
+        running = {worker.advance.remote(_SLICE_S): index for index, worker in enumerate(self._workers)}
         while running:
-            ready, _ = ray.wait(list(running), num_returns=1)
+            ready, waiting = ray.wait(list(running), num_returns=1, timeout=self.config.answer_timeout_s)
+            if not ready:
+                raise self._silence(running[waiting[0]])
             index = running.pop(ready[0])
-            finished, num_pending = self._get(ready, index=index)[0]
+            finished, num_pending = self._get(ready[0], index)
             for completion in finished:
                 done[completion.prompt_uid, completion.sample_index] = completion
                 tokens += len(completion.token_ids)
             if num_pending:
-                running[self._workers[index].advance.remote(1.0)] = index
+                running[self._workers[index].advance.remote(_SLICE_S)] = index
             if on_progress:
                 on_progress(len(done), tokens)
         return [done[request.prompt_uid, request.sample_index] for request in requests]
 
     def update_weights(self, weights: Any, *, version: int) -> None:
         """Give every worker `weights` (a dictionary or a reference to one) under the name `version`."""
-        self._get(
-            [worker.update_weights.remote(weights, version) for worker in self._workers],
-            timeout=self.config.sync_timeout_s,
-        )
+        self._get_all([worker.update_weights.remote(weights, version) for worker in self._workers])
 
-    def score(self, rows: Sequence[Sequence[int]], *, temperature: float = 1.0) -> list[list[list[float]]]:
-        """Each worker's log-probabilities of `rows`: [worker][row][token]."""
-        return self._get([worker.score.remote(rows, temperature) for worker in self._workers])
+    def score(self, rows: Sequence[Sequence[int]]) -> list[list[list[float]]]:
+        """Each worker's log-probabilities of `rows` at temperature 1: [worker][row][token]."""
+        return self._get_all([worker.score.remote(rows) for worker in self._workers])
 
     def differing_tensors(self, weights: Any) -> list[str]:
         """Names of the tensors with which any worker computes something else than `weights` say."""
-        found = self._get([worker.differing_tensors.remote(weights) for worker in self._workers])
+        found = self._get_all([worker.differing_tensors.remote(weights) for worker in self._workers])
         return sorted({name for names in found for name in names})
 
-    def _get(self, references: Sequence[Any], *, timeout: float | None = None, index: int | None = None) -> list[Any]:
+    def _get_all(self, references: Sequence[Any]) -> list[Any]:
+        """The answers of all workers, one reference each, in their order."""
+        return [self._get(reference, index) for index, reference in enumerate(references)]
+
+    def _get(self, reference: Any, index: int) -> Any:
         try:
-            return ray.get(list(references), timeout=timeout)
+            return ray.get(reference, timeout=self.config.answer_timeout_s)
         except ray.exceptions.GetTimeoutError as error:
-            raise RuntimeError(f"rollout: a worker did not answer within {timeout:.0f} s; see {self._log_paths}") from error
+            raise self._silence(index) from error
         except ray.exceptions.ActorDiedError as error:
-            raise RuntimeError(f"rollout: engine {index if index is not None else ''} died; {self._cause(index or 0, error)}") from error
+            raise RuntimeError(f"rollout: engine {index} died; {self._cause(index, error)}") from error
         except ray.exceptions.RayTaskError as error:
-            cause = error.as_instanceof_cause()
-            if isinstance(cause, UserError):
+            if isinstance(error.cause, UserError):
                 raise UserError(str(error.cause)) from error
             raise
+
+    def _silence(self, index: int) -> RuntimeError:
+        return RuntimeError(
+            f"rollout: engine {index} did not answer within answer_timeout_s={self.config.answer_timeout_s:g}; "
+            f"{self._cause(index)}"
+        )
 
     def close(self) -> None:
         for worker in self._workers:

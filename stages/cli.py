@@ -1,4 +1,4 @@
-"""The command line: `fourstage COMMAND`. Reads arguments, calls the rest, prints; bad input is one line and exit code 2."""
+"""The command line: `fourstage COMMAND`. Reads arguments, calls, prints; bad input is one line and exit code 2."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.table import Table
 from data.records import UserError
 
 app = typer.Typer(
-    help="Post-train a base language model into a hybrid reasoning model with the four-stage recipe of the Qwen3 report.",
+    help="Post-train a base model into a hybrid reasoning model with the four-stage recipe of the Qwen3 report.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -63,7 +63,8 @@ def run(
 
 @app.command()
 def status(
-    run_dir: Annotated[Path, typer.Argument(help="A run directory, such as runs/quickstart.")], as_json: JsonOption = False
+    run_dir: Annotated[Path, typer.Argument(help="A run directory, such as runs/quickstart.")],
+    as_json: JsonOption = False,
 ) -> None:
     """Show which stages of a run are done, running, interrupted or not started."""
     from stages.run_dir import RunDir

@@ -6,9 +6,9 @@ the stage is to plant the format and the habit of reasoning, and to leave room f
 
 Departures. The report names the filters and gives no thresholds: every number here is a setting of ours. Its teacher is
 QwQ-32B; ours is a setting (`teacher`). "Answered correctly without CoT" is asked of the base model itself, one greedy
-answer a query in non-thinking form, where the report asks Qwen2.5-72B-Instruct. Verifiability is a rule on the query, and
-the domain comes with the query, where the report has both annotated by that model. Queries on which the teacher fails
-every time are dropped, where the report has people look at them.
+answer a query in non-thinking form, where the report asks Qwen2.5-72B-Instruct. Verifiability is a rule on the query,
+and the domain comes with the query, where the report has both annotated by that model. Queries on which the teacher
+fails every time are dropped, where the report has people look at them.
 """
 
 from __future__ import annotations

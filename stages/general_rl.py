@@ -39,7 +39,9 @@ class GeneralRLConfig:
         if not 0 <= self.reasoning_replay < 1:
             raise UserError(f"reasoning_replay: {self.reasoning_replay} must lie in [0, 1)")
         if self.reasoning_replay and self.replay is None:
-            raise UserError("replay: reasoning_replay above 0 needs the tasks to replay; set reasoning_replay=0 to do without")
+            raise UserError(
+                "replay: reasoning_replay above 0 needs the tasks to replay; set reasoning_replay=0 to do without"
+            )
 
 
 def run(

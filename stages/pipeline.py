@@ -18,6 +18,7 @@ from typing import Any
 
 from configs.load import config_hash, save_config, to_dict
 from data.chat import chat_template
+from data.model_folder import require_model_folder
 from data.records import Prompt, UserError
 from data.tokenizer import contract, require_chat_tokens
 from evals.evaluate import held_out_prompts
@@ -110,7 +111,9 @@ def _file_hashes(settings: Any) -> dict[str, str]:
         if isinstance(file, dict) and file.get("path"):
             path = Path(file["path"])
             if not path.exists():
-                raise UserError(f"file.path: {path} does not exist; give the path of a JSONL or parquet file or a dataset folder")
+                raise UserError(
+                    f"file.path: {path} does not exist; give the path of a JSONL or parquet file or a dataset folder"
+                )
             members = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
             digest = hashlib.sha256()
             for member in members:
@@ -140,7 +143,10 @@ class Pipeline:
                 progress.skip_stage(planned.name, "finished before, reused")
                 return Checkpoint(planned.checkpoint_folder, manifest)
             except CheckpointError as error:
-                progress.warn(f"{planned.name}: refused the finished checkpoint ({error}); making it again from the last whole state")
+                progress.warn(
+                    f"{planned.name}: refused the finished checkpoint ({error}); "
+                    "making it again from the last whole state"
+                )
         require_free_space(self.run.path, _FREE_BYTES)
         if start is not None:
             self._check_parent(start)
@@ -188,14 +194,12 @@ class Pipeline:
             if planned.name == "cold_start" and rows.exists():
                 return [prompt_of_record(row) for row in read_rows(rows)]
         settings = self.config.cold_start
-        drawn = mixed_prompts(
-            settings.queries, count=settings.num_queries, seed=self.config.seed, purpose="cold_start"
-        )
+        drawn = mixed_prompts(settings.queries, count=settings.num_queries, seed=self.config.seed, purpose="cold_start")
         return self.held_out.exclude(drawn)[0]
 
     def _check_parent(self, start: Path) -> None:
         """Refuse a parent with another template or other special tokens than this pipeline trains with."""
-        require_model_folder(start)
+        require_model_folder(start, field="start")
         tokenizer = self.services.tokenizer(start)
         require_chat_tokens(tokenizer, str(start))
         if (start / "manifest.json").exists():
@@ -204,7 +208,8 @@ class Pipeline:
             check_contract(read_manifest(start), expected)
         elif tokenizer.chat_template != chat_template():
             raise CheckpointError(
-                f"start: the chat template of {start} is not this pipeline's; take the model in with base.import_from.folder={start}"
+                f"start: the chat template of {start} is not this pipeline's; "
+                f"take the model in with base.import_from.folder={start}"
             )
 
     def _write(
@@ -269,15 +274,6 @@ def _rewards(settings: Any) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def require_model_folder(folder: Path) -> None:
-    """Raise UserError unless `folder` looks like a Hugging Face model with weights and tokenizer."""
-    if not folder.is_dir():
-        raise UserError(f"start: {folder} is no folder; give a checkpoint folder (config.json, tokenizer.json, *.safetensors)")
-    for pattern in ("config.json", "tokenizer.json", "*.safetensors"):
-        if not any(folder.glob(pattern)):
-            raise UserError(f"start: {folder} holds no {pattern}; it is not a whole Hugging Face model folder")
-
-
 def code_commit() -> str:
     """Commit of this source tree, with `-dirty` when it has changes; `unknown` outside a git checkout."""
     root = Path(__file__).parent.parent
@@ -313,7 +309,7 @@ def prepare_run(config: RunConfig, run: RunDir, plan: Sequence[PlannedStage]) ->
 
 def start_of(folder: Path) -> tuple[Path, str]:
     """A checkpoint to start from and its key: the manifest's, or a hash of the weights of a folder without one."""
-    require_model_folder(folder)
+    require_model_folder(folder, field="start")
     if (folder / "manifest.json").exists():
         return folder, verify_checkpoint(folder).key
     digest = hashlib.sha256()

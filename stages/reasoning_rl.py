@@ -4,9 +4,9 @@ Query-verifier pairs that stage 1 did not use, that the cold-start model can lea
 never solved), as challenging as that allows, over all sub-domains; GRPO with many rollouts a query, off-policy
 minibatches, and entropy that is kept from falling. One run, no change by hand.
 
-Departures. The report gives neither batch, group, learning rate, clip, KL nor the entropy mechanism: all are settings of
-ours, and the objective's default is the token mean with asymmetric clip and no KL (learner/losses.py). "Learnable" is
-measured on `probe_samples` completions a query. Sub-domains are balanced by keeping the hardest of each task.
+Departures. The report gives neither batch, group, learning rate, clip, KL nor the entropy mechanism: all are settings
+of ours, and the objective's default is the token mean with asymmetric clip and no KL (learner/losses.py). "Learnable"
+is measured on `probe_samples` completions a query. Sub-domains are balanced by keeping the hardest of each task.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class ReasoningRLConfig:
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: {getattr(self, name)} must be 1 or more")
         if self.probe_samples < 2:
-            raise UserError(f"probe_samples: {self.probe_samples} cannot show a pass rate between 0 and 1; use 2 or more")
+            raise UserError(
+                f"probe_samples: {self.probe_samples} cannot show a pass rate between 0 and 1; use 2 or more"
+            )
 
 
 def run(

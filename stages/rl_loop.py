@@ -1,8 +1,8 @@
 """The reinforcement-learning loop that reasoning RL and general RL share, synchronous: sample, score, learn, publish.
 
-One pass of the loop is the paper's step: G completions for each of P prompts from the current policy, a verifier's score
-for each, group-relative advantages, uniform groups dropped, a few optimizer steps on minibatches of whole groups, and
-the new weights sent to the engines, which then have to agree with the learner.
+One pass of the loop is the paper's step: G completions for each of P prompts from the current policy, a verifier's
+score for each, group-relative advantages, uniform groups dropped, a few optimizer steps on minibatches of whole groups,
+and the new weights sent to the engines, which then have to agree with the learner.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class EntropyControl:
     max_coef: float = 0.02
 
     def validate(self) -> None:
-        if not 0 <= self.target_share:
+        if not self.target_share >= 0:
             raise UserError(f"target_share: {self.target_share} must be 0 or more")
 
 
@@ -44,8 +44,8 @@ class RLConfig:
     """One RL run: `num_steps` rollout batches of `prompts_per_step` x `group_size` completions.
 
     `minibatches` optimizer steps are taken on each batch; all but the first are off-policy. `truncated` says what
-    becomes of completions that ran out of room; `balance_tasks` gives every task of a batch the same root-mean-square advantage. `collapse_after` steps in a row with
-    a mean reward under half of the best one so far stop the run.
+    becomes of completions that ran out of room; `balance_tasks` gives every task of a batch the same root-mean-square
+    advantage. `collapse_after` steps in a row with a mean reward under half of the best one so far stop the run.
     """
 
     num_steps: int = 40
@@ -145,7 +145,7 @@ class _Loop:
             prompts[:4], tokenizer=self.tokenizer, group_size=1, sampling=config.sampling, run_seed=0, purpose="probe"
         )
         self.probe_rows = [list(request.prompt_token_ids) for request in probe]
-        services.publish(version=self.step, probe_rows=self.probe_rows, temperature=config.sampling.temperature)
+        services.publish(version=self.step, probe_rows=self.probe_rows)
 
     def state(self) -> dict[str, Any]:
         return {
@@ -228,12 +228,11 @@ class _Loop:
 
     def _publish(self, step: int, groups: list[ScoredGroup], timing: dict[str, float]) -> dict[str, float]:
         rows = [
-            [*group.scored[0].completion.prompt_token_ids, *group.scored[0].completion.token_ids] for group in groups[:4]
+            [*group.scored[0].completion.prompt_token_ids, *group.scored[0].completion.token_ids]
+            for group in groups[:4]
         ]
         with _timed(timing, "sync_s"):
-            check = self.services.publish(
-                version=step + 1, probe_rows=rows, temperature=self.config.sampling.temperature
-            )
+            check = self.services.publish(version=step + 1, probe_rows=rows)
         return {"sync_gap_max": check.max_gap, "sync_gap_mean": check.mean_gap}
 
     def _record(
@@ -241,7 +240,9 @@ class _Loop:
     ) -> None:
         context = self.context
         timing["tokens_per_s"] = metrics["completion_tokens"] / timing["generate_s"]
-        timing["step_s"] = sum(value for name, value in timing.items() if name.endswith("_s") and name != "tokens_per_s")
+        timing["step_s"] = sum(
+            value for name, value in timing.items() if name.endswith("_s") and name != "tokens_per_s"
+        )
         context.num_tokens += int(metrics["completion_tokens"])
         context.metrics.append({"stage": context.stage, "step": step + 1, **metrics, "timing": timing})
         for group in groups[: self.config.samples_per_step]:
@@ -258,8 +259,8 @@ class _Loop:
         self.low_steps = self.low_steps + 1 if reward < 0.5 * self.best_reward else 0
         if self.low_steps >= self.config.collapse_after:
             raise UserError(
-                f"{self.context.stage}: reward {reward:.3f} stayed under half of the best ({self.best_reward:.3f}) for {self.low_steps} "
-                "steps: the policy collapsed; lower learner.lr, or raise entropy.target_share"
+                f"{self.context.stage}: reward {reward:.3f} stayed under half of the best ({self.best_reward:.3f}) "
+                f"for {self.low_steps} steps: the policy collapsed; lower learner.lr, or raise entropy.target_share"
             )
 
 
@@ -331,5 +332,3 @@ class _timed:
 
     def __exit__(self, *_: object) -> None:
         self.timing[self.name] = self.timing.get(self.name, 0.0) + time.perf_counter() - self.began
-
-

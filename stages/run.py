@@ -81,7 +81,10 @@ def _run(
     points: list[BudgetPoint] = []
     if checkpoint is not None and config.evaluation.budget_benchmarks and plan[-1].name in config.evaluation.stages:
         curve = _budget(config.evaluation, plan[-1], checkpoint, services, config.seed, evaluation)
-        points = [BudgetPoint(p["budget_share"], p["budget_tokens"], Interval(p["mean"], *p["interval"], p["n"])) for p in curve]
+        points = [
+            BudgetPoint(p["budget_share"], p["budget_tokens"], Interval(p["mean"], *p["interval"], p["n"]))
+            for p in curve
+        ]
     summary = _summary(results, points)
     write_summary(run.path / "summary.json", summary)
     write_report(run.path, report_inputs(config.name, run, plan, summary, rollouts))
@@ -94,7 +97,9 @@ def _planned(
 ) -> tuple[Path | None, list[PlannedStage]]:
     if selection.only is None:
         if names[0] != "base":
-            raise UserError(f"stages: the pipeline starts with {names[0]!r}; start with base, or use --only {names[0]} --start CHECKPOINT")
+            raise UserError(
+                f"stages: the pipeline starts with {names[0]!r}; start with base, or use --only {names[0]} --start CHECKPOINT"
+            )
         return None, plan_stages(config, run, names)
     if selection.start is not None:
         start, key = start_of(selection.start)
@@ -187,9 +192,7 @@ def _budget(
 
 def result_of_record(row: dict[str, Any]) -> BenchmarkResult:
     """A result as it was written."""
-    return BenchmarkResult(
-        **{**row, "per_prompt": tuple(row["per_prompt"]), "prompt_uids": tuple(row["prompt_uids"])}
-    )
+    return BenchmarkResult(**{**row, "per_prompt": tuple(row["per_prompt"]), "prompt_uids": tuple(row["prompt_uids"])})
 
 
 def _summary(results: Sequence[BenchmarkResult], points: Sequence[BudgetPoint]) -> dict[str, Any]:

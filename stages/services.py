@@ -1,4 +1,4 @@
-"""What a stage is handed to work with: the rollout pool, the learner, the verifiers, and where a run starts and ends them.
+"""What a stage is handed to work with: rollout pool, learner and verifiers, and where a run starts and ends them.
 
 Everything starts when it is first needed, so a run whose stages are all finished starts nothing. `close` ends what was
 started; no Ray, engine or verifier process is left behind.
@@ -17,10 +17,12 @@ from data.chat import parse_completion
 from data.records import Completion, Prompt, Score, UserError
 from rewards.task import ScoreRequest
 from rewards.verifier_pool import VerifierPool
+from rollout.policy import GenerationRequest
 from stages.progress import Progress
 
 if TYPE_CHECKING:
     from learner.workers import RemoteLearner
+    from rollout.policy import GenerationRequest
     from rollout.workers import RolloutPool
     from stages.run_config import RunConfig
 
@@ -80,8 +82,37 @@ class Services:
             self._pool_weights = str(folder)
         return pool
 
-    def publish(self, *, version: int, probe_rows: Sequence[Sequence[int]], temperature: float) -> SyncCheck:
-        """Send the learner's weights to every engine, then compare log-probabilities on `probe_rows`.
+    def sample_with_other_model(self, folder: str | Path, requests: Sequence[GenerationRequest]) -> list[Completion]:
+        """Completions of the model in `folder`, such as a teacher, from engines that live for this call alone.
+
+        Its vocabulary and shape may be others than the policy's, so it cannot be a weight update of the pool.
+        """
+        self._start_ray()
+        from rollout.workers import RolloutPool
+
+        self.progress.say(f"starting an engine for {folder}")
+        pool = RolloutPool(folder, self.config.rollout, log_folder=self.run_dir / "logs" / "other")
+        try:
+            return pool.generate(requests, on_progress=None)
+        finally:
+            pool.close()
+
+    def generate_with_other_model(
+        self, folder: str | Path, requests: Sequence[GenerationRequest]
+    ) -> list[Completion]:
+        """Sample from a model of another architecture or vocabulary, such as a teacher, in an engine of its own."""
+        self._start_ray()
+        from rollout.workers import RolloutPool
+
+        self.progress.say(f"starting an engine for {folder}")
+        pool = RolloutPool(folder, self.config.rollout, log_folder=self.run_dir / "logs" / "teacher")
+        try:
+            return pool.generate(requests)
+        finally:
+            pool.close()
+
+    def publish(self, *, version: int, probe_rows: Sequence[Sequence[int]]) -> SyncCheck:
+        """Send the learner's weights to every engine, then compare log-probabilities (temperature 1) on `probe_rows`.
 
         Raises SyncError naming the differing tensors when any token's gap passes `rollout.max_logprob_gap`.
         """
@@ -89,14 +120,14 @@ class Services:
         weights = self.learner.weights_reference()
         self._pool.update_weights(weights, version=version)
         self._pool_weights = None
-        return self._check_sync(weights, version, probe_rows, temperature)
+        return self._check_sync(weights, version, probe_rows)
 
-    def _check_sync(self, weights: Any, version: int, rows: Sequence[Sequence[int]], temperature: float) -> SyncCheck:
+    def _check_sync(self, weights: Any, version: int, rows: Sequence[Sequence[int]]) -> SyncCheck:
         assert self._pool is not None
-        expected = self.learner.logprobs(rows, temperature=temperature)
+        expected = self.learner.logprobs(rows)
         gaps = [
             abs(mine - theirs)
-            for scored in self._pool.score(rows, temperature=temperature)
+            for scored in self._pool.score(rows)
             for row, theirs_row in zip(expected, scored, strict=True)
             for mine, theirs in zip(row, theirs_row, strict=True)
         ]
@@ -105,7 +136,8 @@ class Services:
             names = self._pool.differing_tensors(weights)
             raise SyncError(
                 f"weight sync {version}: engine and learner differ by {worst:.3g} nats on a token (limit "
-                f"{self.config.rollout.max_logprob_gap:g}); tensors that differ: {', '.join(names) or 'none: same weights, other arithmetic'}"
+                f"{self.config.rollout.max_logprob_gap:g}); tensors that differ: "
+                f"{', '.join(names) or 'none: same weights, other arithmetic'}"
             )
         return SyncCheck(worst, sum(gaps) / max(1, len(gaps)))
 
@@ -146,8 +178,8 @@ class Services:
         if len(errors) > self.config.verifiers.max_error_share * len(scores):
             shown = "; ".join(sorted({score.reason for score in errors})[:3])
             raise UserError(
-                f"verifiers.max_error_share: {len(errors)} of {len(scores)} verifications failed ({shown}); mend the verifier or "
-                "raise the share"
+                f"verifiers.max_error_share: {len(errors)} of {len(scores)} verifications failed ({shown}); "
+                "mend the verifier or raise the share"
             )
 
     # ---- start and end
@@ -157,6 +189,7 @@ class Services:
             return
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # actors without a GPU keep the environment
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_worker_niceness", "0")  # the work is in the actors; Ray would have them yield to all
         import ray
 
         config = self.config.ray
@@ -217,6 +250,8 @@ def checkpoint_weights(folder: str | Path) -> dict[str, Any]:
     for file in sorted(folder.glob("*.safetensors")):
         weights |= load_file(file)
     if not weights:
-        raise UserError(f"checkpoint: {folder} holds no *.safetensors file; point to a Hugging Face folder with weights")
+        raise UserError(
+            f"checkpoint: {folder} holds no *.safetensors file; point to a Hugging Face folder with weights"
+        )
     weights.setdefault("lm_head.weight", weights["model.embed_tokens.weight"])
     return weights

@@ -62,7 +62,9 @@ def run_sft(
 ) -> dict[str, float]:
     """Train the model of folder `start` on `samples`; the learner then holds the result. Returns the last metrics."""
     if not samples:
-        raise UserError(f"{context.stage}: no training rows are left after filtering; loosen the filters or add queries")
+        raise UserError(
+            f"{context.stage}: no training rows are left after filtering; loosen the filters or add queries"
+        )
     plan = batches(
         [len(sample.token_ids_T) for sample in samples],
         num_epochs=config.num_epochs,

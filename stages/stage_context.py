@@ -77,7 +77,9 @@ class StageContext:
         self.metrics.rewind(state["metrics_bytes"])
         self.samples.rewind(state["samples_bytes"])
         self.num_tokens = state["num_tokens"]
-        self.progress.say(f"{self.stage}: resumed at step {state['step']} (restored {', '.join(restored)}, logs, loop state)")
+        self.progress.say(
+            f"{self.stage}: resumed at step {state['step']} (restored {', '.join(restored)}, logs, loop state)"
+        )
         return state
 
     def close(self) -> None:

@@ -29,7 +29,7 @@ API_KEY_VARIABLE = "FOURSTAGE_TEACHER_API_KEY"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TeacherConfig:
-    """`worked_solutions` errs in each step with `error_rate`; `endpoint` needs `url` and `model`; `model` needs `folder`."""
+    """`worked_solutions` errs a step with `error_rate`; `endpoint` needs `url` and `model`; `model` needs `folder`."""
 
     kind: Literal["worked_solutions", "endpoint", "model"] = "worked_solutions"
     error_rate: float = 0.05
@@ -71,16 +71,14 @@ def teacher_responses(
     ]
 
 
-def _worked(
-    prompts: Sequence[Prompt], config: TeacherConfig, num_candidates: int, seed: int
-) -> list[TeacherResponse]:
+def _worked(prompts: Sequence[Prompt], config: TeacherConfig, num_candidates: int, seed: int) -> list[TeacherResponse]:
     responses = []
     for prompt in prompts:
         work = get_task(prompt.task).work
         if work is None:
             raise UserError(
-                f"cold_start.teacher.kind: task {prompt.task!r} has no worked-solution generator; use kind=endpoint or kind=model, or "
-                "leave the task out of cold_start.queries"
+                f"cold_start.teacher.kind: task {prompt.task!r} has no worked-solution generator; "
+                "use kind=endpoint or kind=model, or leave the task out of cold_start.queries"
             )
         for index in range(num_candidates):
             rng = random.Random(f"teacher/{seed}/{prompt.uid}/{index}")
@@ -102,7 +100,7 @@ def _from_model(
         purpose="teacher",
         want_logprobs=False,
     )
-    completions = services.separate_policy(config.folder, requests)
+    completions = services.sample_with_other_model(config.folder, requests)
     by_uid = {prompt.uid: prompt for prompt in prompts}
     responses = []
     for completion in completions:
@@ -128,7 +126,9 @@ def _ask_endpoint(prompt: Prompt, config: TeacherConfig, *, seed: int) -> Teache
         with urllib.request.urlopen(request, timeout=config.timeout_s) as reply:
             message = json.load(reply)["choices"][0]["message"]
     except (urllib.error.URLError, TimeoutError, KeyError, IndexError, json.JSONDecodeError) as error:
-        raise UserError(f"cold_start.teacher.url: {address} gave no usable answer ({error}); check url, model and key") from error
+        raise UserError(
+            f"cold_start.teacher.url: {address} gave no usable answer ({error}); check url, model and key"
+        ) from error
     content = message.get("content") or ""
     reasoning = message.get("reasoning_content") or message.get("reasoning")
     if reasoning is None:

@@ -6,9 +6,10 @@ Flags stand in user queries or the system message; some thinking rows carry none
 dialogues flags change over the turns and the answer obeys the last. Non-thinking rows keep the empty block and carry
 loss on it. Each row is rendered per turn, exactly as at inference (data/fusion.py, data/chat.py).
 
-Departures. Ratios and sizes are undisclosed: ours are settings. The report's checklists are written and judged by a model;
-here a checklist is the reward task's own verifier plus two rules (no think tags, no visible reasoning). Non-thinking
-answers come from the tasks' generators, which err at `non_thinking_error_rate` before the checklist sees them.
+Departures. Ratios and sizes are undisclosed: ours are settings. The report's checklists are written and judged by a
+model; here a checklist is the reward task's own verifier plus two rules (no think tags, no visible reasoning).
+Non-thinking answers come from the tasks' generators, which err at `non_thinking_error_rate` before the checklist sees
+them.
 """
 
 from __future__ import annotations
@@ -96,7 +97,9 @@ def _rejection_sampled(
     queries = list(queries)
     random.Random(f"fusion/{context.seed}").shuffle(queries)
     queries = queries[: config.num_thinking]
-    context.progress.say(f"thinking_fusion: sampling {config.samples_per_query} answers to {len(queries)} stage-1 queries")
+    context.progress.say(
+        f"thinking_fusion: sampling {config.samples_per_query} answers to {len(queries)} stage-1 queries"
+    )
     requests = build_requests(
         queries,
         tokenizer=services.tokenizer(start),
@@ -147,7 +150,11 @@ def _checked_answers(
         "checklist",
         {
             "drawn": len(drawn),
-            "dropped": {"held out": contaminated, "used in stage 1": len(clean) - len(unused), "failed": len(unused) - len(kept)},
+            "dropped": {
+                "held out": contaminated,
+                "used in stage 1": len(clean) - len(unused),
+                "failed": len(unused) - len(kept),
+            },
             "kept": len(kept),
         },
     )
@@ -173,5 +180,3 @@ def _direct_answer(prompt: Prompt, error_rate: float, seed: int) -> str:
     if rng.random() < error_rate:
         return task.answer(task.generate(rng, prompt.difficulty))
     return task.answer(item_of(prompt))
-
-

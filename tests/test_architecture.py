@@ -37,7 +37,12 @@ SINGLE_HOMES: Mapping[str, frozenset[str]] = {
 """The only files of the packages that may import a library whose interface changes often or that is slow to import."""
 
 MAX_LINES = 400
-LONG_FILES: Mapping[str, str] = {}
+LONG_FILES: Mapping[str, str] = {
+    "tests/data/test_chat.py": "golden conversations beside the rules they show; one file mirrors data/chat.py",
+    "tests/learner/test_learner.py": "one optimizer step seen from every side; one file mirrors learner/learner.py",
+    "tests/learner/test_losses.py": "each loss against its formula by hand; one file mirrors learner/losses.py",
+    "tests/stages/test_run_dir.py": "each crash a run directory survives; one file mirrors stages/run_dir.py",
+}
 """Files that may be longer than `MAX_LINES`, each with the reason; an entry that is no longer needed fails too."""
 
 VAGUE_NAMES = frozenset({"utils", "util", "common", "helpers", "misc", "shared"})
@@ -242,6 +247,7 @@ def test_imports_that_point_down_or_stay_inside_or_leave_the_project_pass(tree) 
     root = tree(
         data__a="import json\nfrom data.records import Prompt\n",
         learner__a="from . import losses\nfrom .losses import f\nfrom data import records\n",
+        rollout__a="from .learner import f\nfrom . import stages\n",
         stages__a="import learner, rollout.engine, rewards, evals, configs, data\n",
         tests__a="import stages\n",
     )

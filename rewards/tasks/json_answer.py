@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from typing import Any
 
 import jsonschema_rs
@@ -18,7 +19,7 @@ import jsonschema_rs
 from data.chat import ParsedCompletion
 from data.records import Score
 from rewards.strict_json import loads_strict, strictly_equal
-from rewards.task import Example, ScoreRequest, Task, TaskItem
+from rewards.task import Example, ScoreRequest, Task, TaskItem, Worked
 
 _KEYS = (
     "sum", "total", "result", "answer", "value", "count", "number", "amount", "score", "size", "points", "items",
@@ -76,6 +77,17 @@ def answer(item: TaskItem) -> str:
     return json.dumps(item.reference["values"])
 
 
+def work(rng: random.Random, item: TaskItem, error_rate: float) -> Worked:
+    """The sum in one line, then the object; a wrong step is a sum 1 too large, or a number written as a string."""
+    left, right = map(int, re.findall(r"[0-9]+", item.messages[-1]["content"])[:2])
+    key, *_ = item.reference["values"]
+    total: int | str = left + right + (rng.random() < error_rate)
+    line = f"{left}+{right}={total}"
+    if rng.random() < error_rate:
+        total = str(total)
+    return Worked(line, json.dumps({**item.reference["values"], key: total}))
+
+
 def verify(request: ScoreRequest, parsed: ParsedCompletion) -> Score:
     """Strict reading, then the values that the reference names, then the schema. A bad schema raises ValueError."""
     validator = jsonschema_rs.validator_for(request.reference["schema"])
@@ -117,6 +129,7 @@ TASK = Task(
     verify=verify,
     reference_keys=("schema", "values"),
     answer=answer,
+    work=work,
     known_good=(
         _example('<think>\n12+7=19\n</think>\n\n{"sum": 19}', "after thinking"),
         _example('{\n  "sum": 19\n}\n', "white space"),

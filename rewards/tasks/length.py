@@ -49,6 +49,26 @@ BANKS: dict[str, dict[str, tuple[str, ...]]] = {
         "noun": ("snowflakes", "nights", "lakes", "winds", "skaters", "icicles"),
         "verb": ("fall", "freeze", "glitter", "linger", "howl", "glide"),
     },
+    "desert": {
+        "adjective": ("dry", "hot", "golden", "empty", "vast", "dusty"),
+        "noun": ("dunes", "camels", "caravans", "snakes", "stones", "mirages"),
+        "verb": ("shimmer", "wander", "burn", "vanish", "shift", "endure"),
+    },
+    "garden": {
+        "adjective": ("fresh", "sunny", "small", "sweet", "wet", "wild"),
+        "noun": ("roses", "bees", "herbs", "paths", "tulips", "snails"),
+        "verb": ("bloom", "open", "climb", "buzz", "ripen", "spread"),
+    },
+    "mountain": {
+        "adjective": ("high", "steep", "snowy", "grey", "lonely", "rocky"),
+        "noun": ("peaks", "goats", "eagles", "cliffs", "climbers", "valleys"),
+        "verb": ("tower", "soar", "echo", "tremble", "stand", "return"),
+    },
+    "night": {
+        "adjective": ("black", "starry", "late", "gentle", "hidden", "misty"),
+        "noun": ("stars", "bats", "moths", "shadows", "lamps", "dreams"),
+        "verb": ("flicker", "fade", "hover", "sparkle", "hide", "listen"),
+    },
 }
 """Topic to the words that a gold text is made of and that count as keeping to the topic."""
 
@@ -60,14 +80,18 @@ _NUM_LEVELS = 5
 
 
 def generate(rng: random.Random, difficulty: int) -> TaskItem:
-    """Level 0: exactly 3 to 9 words; 1: 8 to 15; 2: a band; 3: 2 to 5 sentences; 4: 16 to 30 words."""
+    """Level 0: exactly 3 to 9 words; 1: 8 to 15; 2: a band; 3: 2 to 5 sentences; 4: 16 to 30 words.
+
+    The subject names an adjective and a noun of the topic, which makes 2,016 different prompts at level 0.
+    """
     topic = rng.choice(sorted(BANKS))
+    subject = f"{rng.choice(BANKS[topic]['adjective'])} {rng.choice(BANKS[topic]['noun'])} and the {topic}"
     unit = "sentences" if difficulty == 3 else "words"
     low, high = ((3, 9), (8, 15), (10, 25), (2, 5), (16, 30))[difficulty]
     least = rng.randint(low, high)
     most = least + rng.randint(2, 5) if difficulty == 2 else least
     asked = f"exactly {least}" if least == most else f"between {least} and {most}"
-    question = f"Write {asked} {unit} about the {topic}."
+    question = f"Write {asked} {unit} about {subject}."
     reference = {"unit": unit, "min": least, "max": most, "topic": topic}
     return TaskItem(({"role": "user", "content": question},), reference, domain="writing")
 

@@ -44,36 +44,52 @@ _SPACING = re.compile(r"\\[,;:! ]|\\(?:left|right|quad|displaystyle)(?![a-zA-Z])
 
 
 def generate(rng: random.Random, difficulty: int) -> TaskItem:
-    """Linear equations with an integer root (level 0) or a fraction (1), sums of fractions (2), quadratics (3),
-    derivatives of polynomials (4).
+    """Signed sums (level 0), linear equations with an integer root (1) or a fraction (2), sums of fractions (3),
+    quadratics (4), derivatives of polynomials (5).
     """
-    kind = (_linear, _linear, _fraction_sum, _quadratic, _derivative)[difficulty]
-    question, gold, domain = kind(rng, difficulty)
+    kind = (_signed_sum, _linear, _rational_linear, _fraction_sum, _quadratic, _derivative)[difficulty]
+    question, gold, domain = kind(rng)
     return TaskItem(({"role": "user", "content": question},), {"answer": gold}, domain=domain)
 
 
-def _linear(rng: random.Random, difficulty: int) -> tuple[str, str, str]:
+def _signed_sum(rng: random.Random) -> tuple[str, str, str]:
+    """Six to nine single digits with signs, every partial result from 0 to 30."""
+    total = rng.randint(1, 9)
+    text = str(total)
+    for _ in range(rng.randint(5, 8)):
+        digit = rng.randint(1, 9)
+        sign = rng.choice([s for s in (1, -1) if 0 <= total + s * digit <= 30])
+        total += sign * digit
+        text += f"{'+' if sign > 0 else '-'}{digit}"
+    return f"Evaluate ${text}$.", str(total), "algebra"
+
+
+def _linear(rng: random.Random) -> tuple[str, str, str]:
+    """a x + b = c or a x - b = c with a root from 1 to 9 and a right-hand side that is not negative."""
+    a, root, b = rng.randint(2, 9), rng.randint(1, 9), rng.randint(1, 20)
+    sign = rng.choice((1, -1)) if a * root >= b else 1
+    return f"Solve {a}x{'+' if sign > 0 else '-'}{b}={a * root + sign * b} for x.", str(root), "algebra"
+
+
+def _rational_linear(rng: random.Random) -> tuple[str, str, str]:
     a, b = rng.randint(2, 9), rng.randint(1, 9)
-    if difficulty == 0:
-        c = a * rng.randint(1, 9) + b
-    else:
-        c = b + rng.choice([value for value in range(1, 40) if gcd(value, a) < a])
-    return f"Solve {a}x+{b}={c} for x.", _latex(Fraction(c - b, a)), "algebra"
+    right = rng.choice([value for value in range(1, 40) if gcd(value, a) < a])
+    return f"Solve {a}x+{b}={right + b} for x.", _latex(Fraction(right, a)), "algebra"
 
 
-def _fraction_sum(rng: random.Random, difficulty: int) -> tuple[str, str, str]:
+def _fraction_sum(rng: random.Random) -> tuple[str, str, str]:
     p, r = rng.randint(1, 9), rng.randint(1, 9)
     q, s = rng.randint(2, 9), rng.randint(2, 9)
     gold = _latex(Fraction(p, q) + Fraction(r, s))
     return f"Compute {p}/{q} + {r}/{s} as a reduced fraction.", gold, "arithmetic"
 
 
-def _quadratic(rng: random.Random, difficulty: int) -> tuple[str, str, str]:
+def _quadratic(rng: random.Random) -> tuple[str, str, str]:
     low, high = sorted(rng.sample(range(1, 10), 2))
     return f"Find the larger root of x^2-{low + high}x+{low * high}=0.", str(high), "algebra"
 
 
-def _derivative(rng: random.Random, difficulty: int) -> tuple[str, str, str]:
+def _derivative(rng: random.Random) -> tuple[str, str, str]:
     coefficients = [rng.randint(2, 9) for _ in range(rng.randint(2, 3))]
     terms = _terms(coefficients)
     return f"Differentiate {'+'.join(terms)} with respect to x.", "+".join(_differentiated(coefficients)), "calculus"
@@ -113,8 +129,10 @@ def work(rng: random.Random, item: TaskItem, error_rate: float) -> Worked:
     """The school method, one step a line; a wrong step is a typical slip and the rest goes on from it."""
     question = item.messages[-1]["content"]
     numbers = [int(digits) for digits in re.findall(r"[0-9]+", question)]
-    if question.startswith("Solve"):
-        lines, final = _work_linear(rng, numbers, error_rate)
+    if question.startswith("Evaluate"):
+        lines, final = _work_signed_sum(rng, question, error_rate)
+    elif question.startswith("Solve"):
+        lines, final = _work_linear(rng, numbers, -1 if "x-" in question else 1, error_rate)
     elif question.startswith("Compute"):
         lines, final = _work_fraction_sum(rng, numbers, error_rate)
     elif question.startswith("Find"):
@@ -128,13 +146,29 @@ def _slips(rng: random.Random, error_rate: float) -> bool:
     return rng.random() < error_rate
 
 
-def _work_linear(rng: random.Random, numbers: list[int], error_rate: float) -> tuple[list[str], str]:
+def _work_signed_sum(rng: random.Random, question: str, error_rate: float) -> tuple[list[str], str]:
+    first, *terms = re.findall(r"[+-]?[0-9]+", question)
+    lines, total = [], int(first)
+    for term in terms:
+        result = total + int(term)
+        if _slips(rng, error_rate):
+            result += 1 if result < 10 else -10  # counted one too far, or lost the ten
+        lines.append(f"{total}{term}={result}")
+        total = result
+    return lines, str(total)
+
+
+def _work_linear(rng: random.Random, numbers: list[int], sign: int, error_rate: float) -> tuple[list[str], str]:
     a, b, c = numbers
-    right = c + b if _slips(rng, error_rate) else c - b  # moved over without changing its sign
+    right = c - sign * b
+    if _slips(rng, error_rate):
+        right += a  # a slip in the subtraction that still divides, so nothing but checking shows it
     root = Fraction(right, a)
     if _slips(rng, error_rate):
         root += 1
-    return [f"{a}x+{b}={c}", f"{a}x={right}", f"x={_latex(root)}"], _latex(root)
+    operator = "+" if sign > 0 else "-"
+    inverse = "-" if sign > 0 else "+"
+    return [f"{a}x{operator}{b}={c}", f"{a}x={c}{inverse}{b}={right}", f"x={right}/{a}={_latex(root)}"], _latex(root)
 
 
 def _work_fraction_sum(rng: random.Random, numbers: list[int], error_rate: float) -> tuple[list[str], str]:
@@ -287,7 +321,7 @@ TASK = Task(
     hack="equations, percent signs, units, unsolved sums, lists of guesses, expressions that hang the checker",
     guard="own extraction, integers compared exactly, form checks before algebra, killable worker",
     generate=generate,
-    max_difficulty=4,
+    max_difficulty=5,
     verify=verify,
     reference_keys=("answer",),
     answer=answer,

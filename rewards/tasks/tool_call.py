@@ -21,7 +21,7 @@ from data.chat import CALL_CLOSE, CALL_OPEN, SPECIAL_TOKENS, ParsedCompletion
 from data.records import Score
 from rewards.extract import integer_answer
 from rewards.strict_json import loads_strict, strictly_equal
-from rewards.task import Example, ScoreRequest, Task, TaskItem
+from rewards.task import Example, ScoreRequest, Task, TaskItem, Worked
 
 Call = dict[str, Any]
 """{"name": …, "arguments": {…}}"""
@@ -122,8 +122,25 @@ def _without_fitting_tool(rng: random.Random) -> TaskItem:
 def answer(item: TaskItem) -> str:
     """The calls as the chat format writes them, or the plain answer."""
     calls = item.reference["calls"]
+    return _calls_text(calls) if calls else str(item.reference["answer"])
+
+
+def work(rng: random.Random, item: TaskItem, error_rate: float) -> Worked:
+    """Name the tools, then call them; a wrong step calls another of the tools, or writes a number as a string."""
+    calls = [dict(call) for call in item.reference["calls"]]
     if not calls:
-        return str(item.reference["answer"])
+        wrong = rng.random() < error_rate
+        return Worked("no tool fits", str(item.reference["answer"] + wrong))
+    plan = "use " + " and ".join(call["name"] for call in calls)
+    for call in calls:
+        if rng.random() < error_rate:
+            call["name"] = rng.choice([name for name in TOOLS if name != call["name"]])
+        if rng.random() < error_rate:
+            call["arguments"] = {name: str(value) for name, value in call["arguments"].items()}
+    return Worked(plan, _calls_text(calls))
+
+
+def _calls_text(calls: list[Call]) -> str:
     return "\n".join(
         f'{CALL_OPEN}\n{{"name": "{call["name"]}", "arguments": {json.dumps(call["arguments"], ensure_ascii=False)}}}\n'
         f"{CALL_CLOSE}"
@@ -186,6 +203,7 @@ TASK = Task(
     verify=verify,
     reference_keys=("calls",),
     answer=answer,
+    work=work,
     known_good=(
         Example("<think>\nuse add\n</think>\n\n" + _RIGHT, _ADD),
         Example(_call('{"b": 1, "a": 10}'), _ADD, note="arguments in another order"),

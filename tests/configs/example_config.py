@@ -22,6 +22,7 @@ class Learner:
     optimizer: Optimizer = field(default_factory=lambda: Optimizer(lr=5e-4))
     num_steps: int = 10
     algorithm: Literal["grpo", "gspo", "off"] = "grpo"
+    num_inner_steps: Literal[1, 2] = 1
 
 
 @dataclass(frozen=True)

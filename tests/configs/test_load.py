@@ -204,6 +204,7 @@ def test_to_dict_holds_only_json_containers() -> None:
         "optimizer": {"lr": 5e-4, "betas": [0.9, 0.95]},
         "num_steps": 10,
         "algorithm": "grpo",
+        "num_inner_steps": 1,
     }
     with pytest.raises(TypeError, match="dataclass or mapping"):
         to_dict([1])

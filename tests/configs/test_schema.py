@@ -57,6 +57,8 @@ def test_a_number_as_a_dict_key_is_refused(refusal, write) -> None:
         ("name=7", ("name", "expected str", "quote it to make it text")),
         ("name=on", ("name", "quote the word")),
         ("learner.algorithm=off", ("one of 'grpo', 'gspo', 'off'", "quote the word")),
+        ("learner.num_inner_steps=true", ("one of 1, 2", "True (bool)")),
+        ("learner.num_inner_steps=1.0", ("one of 1, 2", "1.0 (float)")),
         ("learner.algorithm=grop", ("one of 'grpo', 'gspo', 'off'", "did you mean 'grpo'?")),
         ("learner.optimizer.betas=[1,2,3]", ("learner.optimizer.betas", "tuple[float, float]", "[1, 2, 3]")),
         ("learner.optimizer.betas=[1,x]", ("learner.optimizer.betas[1]", "expected float", "'x'")),

@@ -82,11 +82,11 @@ def test_a_reference_that_is_zero_or_false_is_still_a_reference(reference: objec
     assert verifiable([prompt("What is 3?", reference=reference)])[1].kept == 1
 
 
-def test_queries_solved_without_reasoning_are_dropped() -> None:
-    prompts = [prompt("a"), prompt("b"), prompt("c")]
-    kept, report = needs_reasoning(prompts, {"a": False, "b": True, "c": False})
+def test_queries_solved_without_reasoning_are_dropped_and_no_verdict_is_not_unsolved() -> None:
+    prompts = [prompt("a"), prompt("b"), prompt("c"), prompt("d")]
+    kept, report = needs_reasoning(prompts, {"a": False, "b": True, "c": False, "d": None})
     assert [item.uid for item in kept] == ["a", "c"]
-    assert report == FilterReport(2, {"solved without CoT": 1})
+    assert report == FilterReport(2, {"solved without CoT": 1, "no verdict without CoT": 1})
 
 
 def test_a_prompt_that_was_never_measured_is_refused_and_not_guessed() -> None:
@@ -302,6 +302,17 @@ def test_a_translation_target_can_be_allowed() -> None:
     candidate = replace(GOOD, answer="他现在有 7 个苹果")
     assert reason_for(candidate) == "language mixing"
     assert reason_for(candidate, config=ResponseFilterConfig(allowed_scripts=("han",))) is None
+
+
+def test_either_similarity_measure_alone_drops_a_response() -> None:
+    # Trigrams: the item has a b c, b c d, c d e; the question the first two. Jaccard 2/3, containment 2/3.
+    close = replace(GOOD, prompt=prompt("alpha beta gamma delta"))
+    by_jaccard = replace(CONFIG, similarity_n=3, max_jaccard=0.6, max_containment=0.7)
+    by_containment = replace(CONFIG, similarity_n=3, max_jaccard=0.7, max_containment=0.6)
+    neither = replace(CONFIG, similarity_n=3, max_jaccard=0.7, max_containment=0.7)
+    for config, reason in ((by_jaccard, True), (by_containment, True), (neither, False)):
+        found = reason_for(close, config=config, validation_texts=["alpha beta gamma delta epsilon"])
+        assert (found == "similar to a validation item") is reason
 
 
 def test_a_response_close_to_a_validation_item_is_dropped() -> None:

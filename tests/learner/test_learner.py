@@ -273,13 +273,21 @@ def test_schedules_by_hand() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("lr", 0.0), ("betas", (0.9, 1.0)), ("schedule", "linear"), ("loss", "ppo"), ("loss_config", LossConfig()),
+    [("lr", 0.0), ("betas", (0.9, 1.0)), ("schedule", "step"), ("loss", "ppo"), ("loss_config", LossConfig()),
      ("attention", "sdpa"), ("dtype", "float16"), ("min_lr_ratio", 2.0)],
 )  # fmt: skip
 def test_config_errors_name_the_field(field: str, value: Any) -> None:
-    name = "total_steps" if field == "schedule" else field
-    with pytest.raises(UserError, match=name):
+    with pytest.raises(UserError, match=field):
         LearnerConfig(**{field: value}).validate()
+
+
+def test_a_falling_schedule_needs_its_length_when_it_is_used_and_room_after_the_warm_up() -> None:
+    unknown = LearnerConfig(schedule="linear")
+    unknown.validate()  # the stage fills the number of steps in once it knows its data
+    with pytest.raises(UserError, match="total_steps"):
+        learning_rate(unknown, 0)
+    with pytest.raises(UserError, match="total_steps=5"):
+        LearnerConfig(schedule="cosine", warmup_steps=5, total_steps=5).validate()
 
 
 def test_gradient_checkpointing_and_chunking_change_no_gradient(folder: Path) -> None:
@@ -406,7 +414,7 @@ def test_folders_that_cannot_be_trained_are_refused_in_one_line(tmp_path: Path) 
         assert str(folder) in str(caught.value)
         return str(caught.value)
 
-    assert "no such folder" in refusal(tmp_path / "nowhere")
+    assert "nowhere is no folder" in refusal(tmp_path / "nowhere")
     folder = save_tiny_model(tmp_path / "model")
     config, weights = folder / "config.json", folder / "model.safetensors"
     text, content = config.read_text(), weights.read_bytes()
@@ -421,9 +429,9 @@ def test_folders_that_cannot_be_trained_are_refused_in_one_line(tmp_path: Path) 
     config.write_text(text.replace('"tie_word_embeddings": true', '"tie_word_embeddings": false'))
     assert "missing keys in the weights, first lm_head.weight" in refusal(folder)
     config.unlink()
-    assert "config.json is missing" in refusal(folder)
+    assert "holds no config.json" in refusal(folder)
     config.write_text(text)
     weights.write_bytes(content[:100])
     assert "weights do not load" in refusal(folder)
     weights.unlink()
-    assert "no *.safetensors weights" in refusal(folder)
+    assert "holds no *.safetensors" in refusal(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 
@@ -62,3 +63,22 @@ def test_padding_is_found(text: str, padded: bool) -> None:
 def test_an_unknown_unit_is_a_failure_of_the_verifier() -> None:
     with pytest.raises(ValueError, match="unit 'pages'"):
         _reward("Cold waves roll.", _item(1, 1, "pages"))
+
+
+def test_the_question_names_an_adjective_and_a_noun_of_its_topic() -> None:
+    questions = set()
+    for seed in range(200):
+        item = TASK.generate(random.Random(seed), 0)
+        question = item.messages[-1]["content"]
+        topic, size = item.reference["topic"], item.reference["min"]
+        found = re.fullmatch(rf"Write exactly {size} words about (\w+) (\w+) and the {topic}\.", question)
+        assert found, question
+        assert found[1] in BANKS[topic]["adjective"]
+        assert found[2] in BANKS[topic]["noun"]
+        questions.add(question)
+    assert len(questions) > 150
+
+
+def test_level_0_has_2016_different_questions() -> None:
+    # A topic, one of its adjectives, one of its nouns, and a length from 3 to 9.
+    assert sum(len(bank["adjective"]) * len(bank["noun"]) * 7 for bank in BANKS.values()) == 2016

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 
@@ -79,5 +80,30 @@ def test_the_worked_solution_of_a_linear_equation_and_its_slip() -> None:
     right = TASK.work(random.Random(0), item, 0.0)  # type: ignore[misc]
     assert (right.reasoning, right.answer) == ("3x+4=19\n3x=15\nx=5", "\\boxed{5}")
     wrong = TASK.work(random.Random(0), item, 1.0)  # type: ignore[misc]
-    # The sign is lost (19+4=23), then one too many: 23/3+1.
-    assert (wrong.reasoning, wrong.answer) == ("3x+4=19\n3x=23\nx=\\frac{26}{3}", "\\boxed{\\frac{26}{3}}")
+    # One coefficient too many on the right (15+3=18), then one too many: 18/3+1.
+    assert (wrong.reasoning, wrong.answer) == ("3x+4=19\n3x=18\nx=7", "\\boxed{7}")
+
+
+def test_a_subtracted_constant_is_moved_over_with_its_sign() -> None:
+    item = TaskItem(({"role": "user", "content": "Solve 7x-12=37 for x."},), {"answer": "7"})
+    right = TASK.work(random.Random(0), item, 0.0)  # type: ignore[misc]
+    assert (right.reasoning, right.answer) == ("7x-12=37\n7x=49\nx=7", "\\boxed{7}")
+    wrong = TASK.work(random.Random(0), item, 1.0)  # type: ignore[misc]
+    # 37+12=49, slipped to 49+7=56; 56/7=8, slipped to 9.
+    assert (wrong.reasoning, wrong.answer) == ("7x-12=37\n7x=56\nx=9", "\\boxed{9}")
+
+
+def test_linear_equations_have_a_whole_root_between_1_and_12_that_solves_them() -> None:
+    seen = set()
+    for seed in range(400):
+        item = TASK.generate(random.Random(seed), 0)
+        question = item.messages[-1]["content"]
+        found = re.fullmatch(r"Solve ([2-9])x([+-])(\d+)=(\d+) for x\.", question)
+        assert found, question
+        a, b, c = int(found[1]), int(found[2] + found[3]), int(found[4])
+        root = int(item.reference["answer"])
+        assert 1 <= root <= 12
+        assert 1 <= abs(b) <= 20
+        assert a * root + b == c
+        seen.add(found[2])
+    assert seen == {"+", "-"}
