@@ -76,12 +76,18 @@ def rows(run_dir: Path) -> dict[str, str]:
     results, curve, seconds = load(run_dir)
     thinking, both, mixed = ("thinking",), ("thinking", "non_thinking"), ("mixed",)
     table = {f"reasoning, thinking: {s}": accuracy(results, s, thinking, REASONING) for s in _stages(results)}
-    table |= {f"reasoning, non-thinking: {s}": accuracy(results, s, ("non_thinking",), REASONING) for s in _stages(results)}
-    table["reasoning RL over cold start (points)"] = difference(results, "reasoning_rl", "cold_start", thinking, REASONING)
+    table |= {
+        f"reasoning, non-thinking: {s}": accuracy(results, s, ("non_thinking",), REASONING) for s in _stages(results)
+    }
+    table["reasoning RL over cold start (points)"] = difference(
+        results, "reasoning_rl", "cold_start", thinking, REASONING
+    )
     table |= {f"ThinkFollow: {s}": accuracy(results, s, mixed, ("think_follow",)) for s in _stages(results)}
     table["non-thinking / thinking tokens after fusion"] = token_ratio(results, "thinking_fusion")
     table |= {f"format, length, tools: {s}": accuracy(results, s, both, GENERAL) for s in _stages(results)}
-    table["general RL over fusion: format, length, tools"] = difference(results, "general_rl", "thinking_fusion", both, GENERAL)
+    table["general RL over fusion: format, length, tools"] = difference(
+        results, "general_rl", "thinking_fusion", both, GENERAL
+    )
     table["general RL over reasoning RL: reasoning, thinking"] = difference(
         results, "general_rl", "reasoning_rl", thinking, REASONING
     )

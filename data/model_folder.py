@@ -18,9 +18,7 @@ def require_model_folder(folder: str | Path, *, field: str = "model", files: Seq
     """Raise UserError, naming `field` and what is missing, unless `folder` holds a model with weights and tokenizer."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(
-            f"{field}: {folder} is no folder; give a Hugging Face model folder ({', '.join(MODEL_FILES)})"
-        )
+        raise UserError(f"{field}: {folder} is no folder; give a Hugging Face model folder ({', '.join(MODEL_FILES)})")
     for pattern in files:
         if not any(folder.glob(pattern)):
             raise UserError(f"{field}: {folder} holds no {pattern}; it is not a whole Hugging Face model folder")

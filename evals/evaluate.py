@@ -39,12 +39,15 @@ class BenchmarkConfig:
     num_samples: int = 1
 
     def validate(self) -> None:
-        get_task(self.task)
+        task = get_task(self.task)
         for name in ("num_prompts", "num_samples"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: {getattr(self, name)} must be 1 or more")
         if not self.levels or not self.modes:
             raise UserError("levels, modes: give at least one of each")
+        for level in self.levels:
+            if not 0 <= level <= task.max_difficulty:
+                raise UserError(f"levels: {level} is no level of task {self.task!r}; use 0 to {task.max_difficulty}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +74,8 @@ class EvaluationConfig:
                 raise UserError(f"budget_benchmarks: {name!r} is none of the benchmarks ({', '.join(self.benchmarks)})")
         if any(share < 0 for share in self.budget_shares):
             raise UserError(f"budget_shares: {self.budget_shares} must be 0 or more")
+        if self.decontamination_ngram < 1:
+            raise UserError(f"decontamination_ngram: {self.decontamination_ngram} must be 1 or more")
 
 
 def held_out_prompts(config: EvaluationConfig) -> dict[str, list[Prompt]]:

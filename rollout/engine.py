@@ -72,6 +72,9 @@ class Engine:
                 tensor_parallel_size=config.tensor_parallel_size,
                 enforce_eager=config.enforce_eager,
                 enable_prefix_caching=config.prefix_caching,
+                # A seeded request whose prompt is cut over two steps has its generator wound back by an offset, which
+                # a CPU generator does not have (vLLM 0.32: "CPU Generator does not use offset"): whole prompts there.
+                enable_chunked_prefill=torch.cuda.is_available(),
                 # Log-probabilities under what was sampled from: temperature applied.
                 logprobs_mode="processed_logprobs",
                 generation_config="vllm",  # sampling comes from the request alone, never from the model folder

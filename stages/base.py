@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from data.chat import END_OF_TEXT, IM_END, STOP_THINKING, render
+from data.model_folder import require_model_folder
 from data.records import Prompt, TrainingSample, UserError
 from data.tokenizer import add_chat_tokens, end_token_ids, train_tokenizer
 from rewards.registry import get_task
 from rewards.task import completion_text, item_of
-from stages.prompts import HeldOut, PromptMix, TaskShare, mixed_prompts
+from stages.prompts import HeldOut, PromptMix, mixed_prompts
 from stages.services import Services
 from stages.sft_loop import SFTConfig, run_sft
 from stages.stage_context import StageContext
@@ -43,6 +44,16 @@ class TinyModelConfig:
     max_positions: int = 1024
     initializer_range: float = 0.06  # 0.02 suits models ten times as wide; see benchmarks/embedded_model.md
 
+    def validate(self) -> None:
+        sizes = ("hidden_size", "intermediate_size", "num_layers", "num_heads", "num_kv_heads", "head_dim")
+        for name in (*sizes, "max_positions"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}: {getattr(self, name)} must be 1 or more")
+        if self.num_heads % self.num_kv_heads:
+            raise UserError(f"num_kv_heads: {self.num_kv_heads} must divide num_heads={self.num_heads}")
+        if not self.initializer_range > 0:
+            raise UserError(f"initializer_range: {self.initializer_range} must be above 0")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportConfig:
@@ -52,13 +63,9 @@ class ImportConfig:
     package: str | None = None
 
 
-def _default_corpus() -> PromptMix:
-    return PromptMix(tasks={"arithmetic": TaskShare(), "math": TaskShare()})
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BaseConfig:
-    """The base stage. With `import_from` set nothing is trained.
+    """The base stage. With `import_from` set nothing is trained; without it a `corpus` is needed.
 
     `num_documents` documents of the `corpus` mixture; each step of a worked solution is wrong with `error_rate`;
     `direct_share` of them give the answer alone, `plain_share` are plain text without turns.
@@ -66,7 +73,7 @@ class BaseConfig:
 
     import_from: ImportConfig | None = None
     model: TinyModelConfig = field(default_factory=TinyModelConfig)
-    corpus: PromptMix = field(default_factory=_default_corpus)
+    corpus: PromptMix | None = None  # no default: a recipe's tasks would be merged with it
     num_documents: int = 20000
     error_rate: float = 0.1
     direct_share: float = 0.25
@@ -77,6 +84,10 @@ class BaseConfig:
         for name in ("error_rate", "direct_share", "plain_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name}: {getattr(self, name)} must lie in [0, 1]")
+        if self.num_documents < 1:
+            raise UserError(f"num_documents: {self.num_documents} must be 1 or more")
+        if self.corpus is None and self.import_from is None:
+            raise UserError("corpus: null leaves nothing to train on; name its tasks, or give import_from.folder")
 
 
 def run(
@@ -103,6 +114,7 @@ def corpus_documents(
     config: BaseConfig, *, seed: int, held_out: HeldOut, limit: int | None = None
 ) -> tuple[list[str], int]:
     """The corpus, clear of held-out prompts, and how many documents were dropped for that; `limit` makes it shorter."""
+    assert config.corpus is not None, "base: checked by BaseConfig.validate"
     count = config.num_documents if limit is None else 2 * limit + 8
     drawn = mixed_prompts(config.corpus, count=count, seed=seed, purpose="base", distinct=False)
     prompts, dropped = held_out.exclude(drawn)
@@ -173,7 +185,8 @@ def import_model(source: ImportConfig, folder: Path) -> list[str]:
     said = []
     if source.folder is not None:
         path, options = Path(source.folder), {}
-        model = load_model(path, torch.float32, "sdpa")
+        require_model_folder(path, field="base.import_from.folder")
+        model = load_model(path, torch.float32)
     else:
         file = _gguf_file(source.package)
         path, options = file.parent, {"gguf_file": file.name}
@@ -184,7 +197,13 @@ def import_model(source: ImportConfig, folder: Path) -> list[str]:
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         model.load_state_dict(quantised.state_dict())
         said.append(f"base: read {file.name} of package {source.package} and de-quantised it to float32")
-    tokenizer = AutoTokenizer.from_pretrained(path, **options)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, **options)
+    except Exception as error:  # the tokenizers library raises bare Exception for a file that it cannot read
+        raise UserError(
+            f"base.import_from: the tokenizer of {path} does not load ({' '.join(str(error).split())[:200]}); "
+            "export the model again with its tokenizer"
+        ) from error
     added = add_chat_tokens(tokenizer)
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:

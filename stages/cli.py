@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -25,6 +26,8 @@ rewards_app = typer.Typer(help="Look at reward tasks, and score completions.", n
 data_app = typer.Typer(help="Look at the data of a stage before training on it.", no_args_is_help=True)
 app.add_typer(rewards_app, name="rewards")
 app.add_typer(data_app, name="data")
+
+_INTERRUPTED = 130
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 Overrides = Annotated[
@@ -218,18 +221,36 @@ def _cell(value: Any) -> str:
 
 
 def main() -> None:
-    """Entry point: user errors are one line on standard error and exit code 2."""
+    """Entry point: user errors, a full disk among them, are one line on standard error and exit code 2."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # models come from folders; nothing is fetched behind one's back
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         app()
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped; the same command resumes", file=sys.stderr)
-        sys.exit(130)
+        _fail(str(error))
+    except SystemExit as stop:
+        if stop.code == _INTERRUPTED:
+            print("stopped; the same command resumes", file=sys.stderr)
+        raise
+    except Exception as error:
+        if not _disk_is_full(error):
+            raise
+        _fail(f"disk: no space left ({error}); free some space and start the same command again, it resumes")
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    """Whether an error comes from a full disk or quota, in this process or in a worker, whose error is text here."""
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 if __name__ == "__main__":

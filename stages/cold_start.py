@@ -59,6 +59,8 @@ class ColdStartConfig:
         for name in ("num_queries", "num_candidates", "num_examples", "answer_tokens"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: {getattr(self, name)} must be 1 or more")
+        if not self.max_domain_ratio >= 1:
+            raise UserError(f"max_domain_ratio: {self.max_domain_ratio} must be 1 or more")
 
 
 def run(

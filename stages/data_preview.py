@@ -110,7 +110,9 @@ def _tokenizer(config: RunConfig, held_out: HeldOut) -> Any:
         source = Path(config.base.import_from.folder or config.base.import_from.package or "")
         raise UserError(f"recipe: {source} is not taken in yet; run `fourstage run RECIPE --until base` first")
     texts = [prompt_text(prompt) for prompt in held_out.prompts]
-    documents = corpus_documents(config.base, seed=random.Random(config.seed).getrandbits(16), held_out=held_out, limit=500)
+    documents = corpus_documents(
+        config.base, seed=random.Random(config.seed).getrandbits(16), held_out=held_out, limit=500
+    )
     return train_tokenizer([*documents[0], *texts, STOP_THINKING], vocab_size=config.base.model.vocab_size)
 
 

@@ -36,6 +36,8 @@ class GeneralRLConfig:
     rl: RLConfig = field(default_factory=lambda: RLConfig(balance_tasks=True, mode_gate=True))
 
     def validate(self) -> None:
+        if self.num_prompts < 1:
+            raise UserError(f"num_prompts: {self.num_prompts} must be 1 or more")
         if not 0 <= self.reasoning_replay < 1:
             raise UserError(f"reasoning_replay: {self.reasoning_replay} must lie in [0, 1)")
         if self.reasoning_replay and self.replay is None:

@@ -1,7 +1,7 @@
 """Where a stage's prompts come from: reward tasks that generate them, or the user's file, clear of held-out items.
 
 The same settings and seed give the same prompts. Held-out prompts never enter a training set: every stage passes its
-prompts through `exclude_held_out`, and the count of what it dropped goes into the stage's data report.
+prompts through `HeldOut.exclude`, and the count of what it dropped goes into the stage's data report.
 """
 
 from __future__ import annotations
@@ -65,8 +65,16 @@ class PromptMix:
     def validate(self) -> None:
         if not self.tasks and self.file is None:
             raise UserError("tasks: name at least one reward task, or give `file`")
-        for name in self.tasks:
-            get_task(name)
+        for name, share in self.tasks.items():
+            check_levels(name, share.levels, field=f"tasks.{name}.levels")
+
+
+def check_levels(task: str, levels: Sequence[int], *, field: str) -> None:
+    """Refuse difficulty levels that a task does not have before anything runs; UserError names `field`."""
+    highest = get_task(task).max_difficulty
+    for level in levels:
+        if not 0 <= level <= highest:
+            raise UserError(f"{field}: {level} is no level of task {task!r}; use 0 to {highest}")
 
 
 def mixed_prompts(mix: PromptMix, *, count: int, seed: int, purpose: str, distinct: bool = True) -> list[Prompt]:
@@ -89,6 +97,18 @@ def mixed_prompts(mix: PromptMix, *, count: int, seed: int, purpose: str, distin
         prompts += _task_prompts(name, mix.tasks[name], quota, seed=seed, purpose=purpose, distinct=distinct)
     random.Random(f"mix/{purpose}/{seed}").shuffle(prompts)
     return prompts
+
+
+def require_readable_files(settings: Any) -> None:
+    """Read the file of every mixture in a stage's settings; UserError names file and line.
+
+    Called before a run starts: a broken line must not come to light after an hour of training.
+    """
+    if isinstance(settings, PromptMix) and settings.file is not None:
+        mixed_prompts(settings, count=1, seed=0, purpose="check")
+    elif dataclasses.is_dataclass(settings):
+        for item in dataclasses.fields(settings):
+            require_readable_files(getattr(settings, item.name))
 
 
 def _quotas(weights: Mapping[str, float], count: int) -> dict[str, int]:
@@ -115,20 +135,20 @@ def _task_prompts(name: str, share: TaskShare, quota: int, *, seed: int, purpose
         if not distinct or text not in seen:
             seen.add(text)
             prompts.append(prompt)
-    return [_with_mode(prompt, share, position) for position, prompt in enumerate(prompts)]
+    flags = _flags(share, len(prompts), random.Random(f"flags/{name}/{purpose}/{seed}"))
+    return [with_flag(prompt, flag) if flag else prompt for prompt, flag in zip(prompts, flags, strict=True)]
 
 
-def _with_mode(prompt: Prompt, share: TaskShare, position: int) -> Prompt:
-    """Put the flag that the share asks for behind the last user message, by position, so that the shares are exact."""
+def _flags(share: TaskShare, count: int, rng: random.Random) -> list[str]:
+    """A flag or none ("") for each of `count` prompts: rounded counts, in an order that no level has a part in."""
     if share.non_thinking_share is None:
-        return prompt
-    if _falls_in(position, share.non_thinking_share):
-        return with_flag(prompt, "/no_think")
-    return with_flag(prompt, "/think") if _falls_in(position * 7 + 3, share.flagged_share) else prompt
-
-
-def _falls_in(position: int, share: float) -> bool:
-    return int((position + 1) * share + 1e-9) > int(position * share + 1e-9)
+        return [""] * count
+    num_non_thinking = int(share.non_thinking_share * count + 0.5)
+    num_flagged = int(share.flagged_share * (count - num_non_thinking) + 0.5)
+    flags = ["/no_think"] * num_non_thinking + ["/think"] * num_flagged
+    flags += [""] * (count - len(flags))
+    rng.shuffle(flags)
+    return flags
 
 
 def with_flag(prompt: Prompt, flag: str) -> Prompt:

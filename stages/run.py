@@ -20,6 +20,7 @@ from evals.statistics import Interval
 from evals.summary import BenchmarkResult, BudgetPoint, compare_stages, summary_dict, write_summary
 from stages.pipeline import Checkpoint, Pipeline, PlannedStage, plan_stages, prepare_run, start_of
 from stages.progress import Progress
+from stages.prompts import require_readable_files
 from stages.run_config import STAGES, RunConfig
 from stages.run_dir import RunDir, read_json, read_rows, write_json
 from stages.services import Services
@@ -39,6 +40,13 @@ class Selection:
         for option, value in (("--from", self.rerun_from), ("--until", self.until), ("--only", self.only)):
             if value is not None and value not in (STAGES if option == "--only" else stages):
                 raise UserError(f"{option}: {value!r} is no stage of this run; choose from {', '.join(stages)}")
+        if self.rerun_from is not None and self.only is not None:
+            raise UserError(f"--from: {self.rerun_from!r} does not go with --only {self.only}; give one of the two")
+        if self.until is not None and self.only is not None:
+            raise UserError(f"--until: {self.until!r} does not go with --only {self.only}; give one of the two")
+        both = self.rerun_from is not None and self.until is not None
+        if both and stages.index(self.rerun_from) > stages.index(self.until):
+            raise UserError(f"--from: {self.rerun_from!r} comes after --until {self.until}; swap them or drop one")
         if self.start is not None and self.only is None:
             raise UserError("--start: a checkpoint to start from goes with --only STAGE")
         if self.only is not None:
@@ -62,6 +70,9 @@ def _run(
     config: RunConfig, selection: Selection, names: Sequence[str], run: RunDir, services: Services
 ) -> dict[str, Any]:
     start, plan = _planned(config, selection, names, run)
+    for planned in plan:
+        if not planned.checkpoint_folder.exists():
+            require_readable_files(config.of_stage(planned.name))
     prepare_run(config, run, plan)
     if selection.rerun_from is not None:
         _discard(plan[names.index(selection.rerun_from) :])
@@ -82,7 +93,9 @@ def _run(
     if checkpoint is not None and config.evaluation.budget_benchmarks and plan[-1].name in config.evaluation.stages:
         curve = _budget(config.evaluation, plan[-1], checkpoint, services, config.seed, evaluation)
         points = [
-            BudgetPoint(p["budget_share"], p["budget_tokens"], Interval(p["mean"], *p["interval"], p["n"]))
+            BudgetPoint(
+                p["budget_share"], p["budget_tokens"], Interval(p["mean"], p["interval"][0], p["interval"][1], p["n"])
+            )
             for p in curve
         ]
     summary = _summary(results, points)
@@ -98,7 +111,8 @@ def _planned(
     if selection.only is None:
         if names[0] != "base":
             raise UserError(
-                f"stages: the pipeline starts with {names[0]!r}; start with base, or use --only {names[0]} --start CHECKPOINT"
+                f"stages: the pipeline starts with {names[0]!r}; start with base, "
+                f"or use --only {names[0]} --start CHECKPOINT"
             )
         return None, plan_stages(config, run, names)
     if selection.start is not None:
@@ -113,7 +127,8 @@ def _planned(
     parent = whole[position - 1]
     if not parent.checkpoint_folder.exists():
         raise UserError(
-            f"--only: the parent stage {parent.name!r} is not finished in {run.path}; run it first (--until {parent.name}) or give --start"
+            f"--only: the parent stage {parent.name!r} is not finished in {run.path}; "
+            f"run it first (--until {parent.name}) or give --start"
         )
     return parent.checkpoint_folder, [whole[position]]
 

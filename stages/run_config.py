@@ -25,6 +25,10 @@ class RayConfig:
     address: str | None = None
     object_store_gib: float = 0.5
 
+    def validate(self) -> None:
+        if not self.object_store_gib >= 0.1:
+            raise UserError(f"object_store_gib: {self.object_store_gib} must be 0.1 or more, and hold the weights")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VerifierConfig:
@@ -70,6 +74,9 @@ class RunConfig:
             raise UserError(f"stages: {list(self.stages)} must be in the order {', '.join(STAGES)}, each at most once")
         if not self.stages:
             raise UserError(f"stages: name at least one of {', '.join(STAGES)}")
+        for stage in self.evaluation.stages:
+            if stage not in STAGES:
+                raise UserError(f"evaluation.stages: {stage!r} is no stage; choose from {', '.join(STAGES)}")
 
     def of_stage(self, stage: str) -> Any:
         """The settings of one stage."""

@@ -22,7 +22,6 @@ from stages.progress import Progress
 
 if TYPE_CHECKING:
     from learner.workers import RemoteLearner
-    from rollout.policy import GenerationRequest
     from rollout.workers import RolloutPool
     from stages.run_config import RunConfig
 
@@ -94,20 +93,6 @@ class Services:
         pool = RolloutPool(folder, self.config.rollout, log_folder=self.run_dir / "logs" / "other")
         try:
             return pool.generate(requests, on_progress=None)
-        finally:
-            pool.close()
-
-    def generate_with_other_model(
-        self, folder: str | Path, requests: Sequence[GenerationRequest]
-    ) -> list[Completion]:
-        """Sample from a model of another architecture or vocabulary, such as a teacher, in an engine of its own."""
-        self._start_ray()
-        from rollout.workers import RolloutPool
-
-        self.progress.say(f"starting an engine for {folder}")
-        pool = RolloutPool(folder, self.config.rollout, log_folder=self.run_dir / "logs" / "teacher")
-        try:
-            return pool.generate(requests)
         finally:
             pool.close()
 

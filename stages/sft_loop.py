@@ -32,6 +32,8 @@ class SFTConfig:
         for name in ("num_epochs", "batch_tokens", "save_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: {getattr(self, name)} must be 1 or more")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise UserError(f"max_steps: {self.max_steps} must be 1 or more, or null for all")
 
 
 def batches(lengths: Sequence[int], *, num_epochs: int, batch_tokens: int, seed: int) -> list[list[int]]:

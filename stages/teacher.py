@@ -7,10 +7,10 @@ the rollout engine loads. All give (reasoning, answer) pairs, which the response
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import random
-import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,6 +45,14 @@ class TeacherConfig:
             raise UserError(f"error_rate: {self.error_rate} must lie in [0, 1)")
         if self.kind == "endpoint" and not (self.url and self.model):
             raise UserError("url: teacher kind 'endpoint' needs url (ending in /v1) and model")
+        if self.url is not None and not self.url.startswith(("http://", "https://")):
+            raise UserError(f"url: {self.url!r} must start with http:// or https://")
+        if not self.temperature >= 0:
+            raise UserError(f"temperature: {self.temperature} must be 0 (greedy) or more")
+        if self.max_tokens < 1:
+            raise UserError(f"max_tokens: {self.max_tokens} must be 1 or more")
+        if not self.timeout_s > 0:
+            raise UserError(f"timeout_s: {self.timeout_s} must be above 0")
         if self.kind == "model" and not self.folder:
             raise UserError("folder: teacher kind 'model' needs the folder of a Hugging Face model")
 
@@ -124,10 +132,12 @@ def _ask_endpoint(prompt: Prompt, config: TeacherConfig, *, seed: int) -> Teache
     request = urllib.request.Request(address, data=json.dumps(body).encode(), headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=config.timeout_s) as reply:
-            message = json.load(reply)["choices"][0]["message"]
-    except (urllib.error.URLError, TimeoutError, KeyError, IndexError, json.JSONDecodeError) as error:
+            message = dict(json.load(reply)["choices"][0]["message"])
+    # OSError: no connection, an HTTP status, a time-out; the rest: an answer that is cut short or of another shape.
+    except (OSError, http.client.HTTPException, LookupError, TypeError, ValueError) as error:
         raise UserError(
-            f"cold_start.teacher.url: {address} gave no usable answer ({error}); check url, model and key"
+            f"cold_start.teacher.url: {address} gave no usable answer ({type(error).__name__}: {error}); "
+            "check url, model and key"
         ) from error
     content = message.get("content") or ""
     reasoning = message.get("reasoning_content") or message.get("reasoning")

@@ -52,6 +52,8 @@ class ThinkingFusionConfig:
         for name in ("num_non_thinking", "num_thinking", "samples_per_query"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: {getattr(self, name)} must be 1 or more")
+        if not 0 <= self.non_thinking_error_rate <= 1:
+            raise UserError(f"non_thinking_error_rate: {self.non_thinking_error_rate} must lie in [0, 1]")
 
 
 def run(

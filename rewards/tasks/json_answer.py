@@ -29,11 +29,12 @@ _LEVEL_EXTRAS = (("first",), ("first", "name"), ("name", "even", "terms"))
 
 
 def generate(rng: random.Random, difficulty: int) -> TaskItem:
-    """A sum under one of twelve keys; level 0 may echo the first term, level 1 a name, level 2 a boolean and a list.
+    """A sum under one of twelve keys, alone or with more: up to three fields at levels 0 and 1, two to four at level 2.
 
-    One to three fields in all at levels 0 and 1, two to four at level 2.
+    Level 0 adds single digits and may echo the first term, level 1 a name, level 2 a boolean and a list.
     """
-    left, right = rng.randint(1, 20), rng.randint(1, 20)
+    largest = 9 if difficulty == 0 else 20
+    left, right = rng.randint(1, largest), rng.randint(1, largest)
     key = rng.choice(_KEYS)
     values: dict[str, Any] = {key: left + right}
     parts = [f'the integer key "{key}"']

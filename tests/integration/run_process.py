@@ -1,0 +1,123 @@
+"""A `fourstage` command as a process of its own, with a look at everything that it starts and a way to kill all of it.
+
+Ray starts daemons, and these start workers: they are told apart from everybody else's by a mark in the environment,
+which each process inherits from the one that started it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+_MARK = "FOURSTAGE_TEST_MARK"
+_POLL_S = 0.002
+
+
+class Command:
+    """A running `fourstage ARGUMENTS`; its output goes to files, so that it never waits for a reader."""
+
+    def __init__(self, *arguments: str | Path, logs: Path) -> None:
+        self.mark = uuid.uuid4().hex
+        logs.mkdir(parents=True, exist_ok=True)
+        self._stdout, self._stderr = (logs / f"{self.mark}.{name}" for name in ("stdout", "stderr"))
+        with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "stages.cli", *map(str, arguments)],
+                cwd=ROOT,
+                env={**os.environ, _MARK: self.mark},
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+            )
+        self.began = time.monotonic()
+        self.seconds = 0.0
+        self.names: set[str] = set()
+        self.ports: set[int] = set()
+
+    @property
+    def stdout(self) -> str:
+        return self._stdout.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def stderr(self) -> str:
+        return self._stderr.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def document(self) -> Any:
+        """The one JSON document on standard output."""
+        return json.loads(self.stdout)
+
+    def processes(self) -> list[psutil.Process]:
+        """Every living process that this command started, directly or not, and its own."""
+        return [process for process in psutil.process_iter() if self._is_mine(process)]
+
+    def _is_mine(self, process: psutil.Process) -> bool:
+        with contextlib.suppress(psutil.Error):
+            return process.status() != psutil.STATUS_ZOMBIE and process.environ().get(_MARK) == self.mark
+        return False
+
+    def look(self) -> None:
+        """Note the processes that run now and the ports on which they listen."""
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                self.names.add(" ".join(process.cmdline()))
+                self.ports |= {c.laddr.port for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+
+    def finish(self, timeout_s: float = 500) -> Command:
+        """Wait for the end; a command that fails shows what it wrote."""
+        while self._process.poll() is None:
+            assert time.monotonic() - self.began < timeout_s, f"no end within {timeout_s} s:\n{self.stderr[-4000:]}"
+            self.look()
+            time.sleep(0.5)
+        self.seconds = time.monotonic() - self.began
+        assert self._process.returncode == 0, f"exit code {self._process.returncode}:\n{self.stderr[-4000:]}"
+        return self
+
+    def wait_for_rows(self, folder: Path, pattern: str, count: int, timeout_s: float = 300) -> None:
+        """Return as soon as the file below `folder` with this glob pattern has `count` lines."""
+        while sum(_count_lines(path) for path in folder.glob(pattern)) < count:
+            assert self._process.poll() is None, f"ended before row {count} of {pattern}:\n{self.stderr[-4000:]}"
+            assert time.monotonic() - self.began < timeout_s, f"no row {count} of {pattern}:\n{self.stderr[-4000:]}"
+            time.sleep(_POLL_S)
+
+    def kill(self) -> int:
+        """kill -9 of the whole tree, the root first so that nothing goes on meanwhile; returns how many died."""
+        os.kill(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        killed = 1
+        while living := self.processes():  # a daemon may start one more process before its turn comes
+            for process in living:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+                    killed += 1
+            psutil.wait_procs(living, timeout=10)
+        return killed
+
+
+def _count_lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n")
+
+
+def listening_ports() -> set[int]:
+    """Ports of this machine on which somebody listens."""
+    return {c.laddr.port for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+
+
+@contextlib.contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Fail when the block takes longer."""
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < seconds
