@@ -23,7 +23,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -324,9 +324,10 @@ def is_locked(run_dir: str | os.PathLike[str]) -> bool:
 
 
 def _remove_partial_files(run_dir: Path) -> None:
-    """Delete what a killed `atomic_write` left behind; only called while holding the lock."""
-    for found in run_dir.rglob(".*.partial"):
-        found.unlink(missing_ok=True)
+    """Delete files and folders that were being written when a process died; only called while holding the lock."""
+    for found in sorted(run_dir.rglob(".*.partial"), reverse=True):  # those inside a partial folder come first
+        remove: Callable[[Path], None] = shutil.rmtree if found.is_dir() else os.unlink
+        remove(found)
 
 
 @dataclass(frozen=True, slots=True)

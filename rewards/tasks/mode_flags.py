@@ -14,9 +14,10 @@ from __future__ import annotations
 import random
 import re
 
-from data.chat import ParsedCompletion, last_flag
+from data.chat import ParsedCompletion, last_flag, strip_flags
 from data.records import Message, Score
 from rewards.task import Example, ScoreRequest, Task, TaskItem, Worked
+from rewards.tasks import arithmetic
 
 MIN_CONTENT = 3
 """Words or numbers a thinking block must hold: "3+4=7" has three, the least that reasons about anything."""
@@ -49,12 +50,12 @@ def generate(rng: random.Random, difficulty: int) -> TaskItem:
     num_turns = rng.randint(1, _MAX_TURNS[difficulty])
     total = 0
     for turn in range(num_turns):
-        left, right = rng.randint(1, 9), rng.randint(1, 9)
-        total = left + right
+        sum_item = arithmetic.generate(rng, 0)
+        question, total = str(sum_item.messages[-1]["content"]), int(sum_item.reference["answer"])
         flagged = difficulty == 0 or rng.random() < 0.6
         num_flags = 0 if not flagged else rng.randint(2, 3) if difficulty >= 2 and rng.random() < 0.5 else 1
         flags = "".join(f" {rng.choice(_FLAGS)}" for _ in range(num_flags))
-        messages.append({"role": "user", "content": f"Compute {left} + {right}.{flags}"})
+        messages.append({"role": "user", "content": f"{question}{flags}"})
         if turn < num_turns - 1:
             messages.append({"role": "assistant", "content": str(total)})
     mode = "non_thinking" if last_flag(messages) == "no_think" else "thinking"
@@ -62,10 +63,10 @@ def generate(rng: random.Random, difficulty: int) -> TaskItem:
 
 
 def work(rng: random.Random, item: TaskItem, error_rate: float) -> Worked:
-    """The last sum in one line; a wrong step is 1 too large."""
-    left, right = map(int, re.findall(r"[0-9]+", item.messages[-1]["content"]))
-    total = left + right + (rng.random() < error_rate)
-    return Worked(f"{left}+{right}={total}", str(total))
+    """The last sum as the arithmetic task works it, with a bare answer."""
+    question = strip_flags(item.messages[-1]["content"])
+    worked = arithmetic.work(rng, TaskItem(({"role": "user", "content": question},), item.reference), error_rate)
+    return Worked(worked.reasoning, worked.answer.removeprefix("\\boxed{").removesuffix("}"))
 
 
 def answer(item: TaskItem) -> str:

@@ -49,8 +49,8 @@ def test_history_holds_bare_answers() -> None:
         assert messages[-1]["role"] == "user"
         for question, reply in itertools.pairwise(messages):
             if reply["role"] == "assistant":
-                left, right = (int(word) for word in question["content"].replace(".", "").split() if word.isdigit())
-                assert reply["content"] == str(left + right)
+                terms = [int(word) for word in question["content"].replace(".", "").split() if word.isdigit()]
+                assert reply["content"] == str(sum(terms))
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,16 @@ def test_an_error_other_than_a_full_disk_is_not_called_one(tmp_path: Path, monke
     assert not isinstance(caught.value, UserError)
 
 
+def test_taking_the_lock_removes_a_folder_that_was_being_written(tmp_path: Path) -> None:
+    state = tmp_path / "stages" / "base-abc" / "state"
+    (state / "step-00000002").mkdir(parents=True)
+    half = state / ".step-00000004.partial" / "learner" / ".learner.partial"
+    half.mkdir(parents=True)
+    (half / "weights.safetensors").write_bytes(b"half")
+    with RunLock(tmp_path):
+        assert [path.name for path in state.iterdir()] == ["step-00000002"]
+
+
 def test_taking_the_lock_removes_partial_files_of_a_killed_write_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "stages").mkdir()
     left = tmp_path / "stages" / f".manifest.json.{'0' * 32}.partial"
