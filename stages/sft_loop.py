@@ -76,7 +76,7 @@ def run_sft(
     learner = services.learner
     learner.load(start, replace(config.learner, total_steps=len(plan)), seed=context.seed)
     state = context.restore(learner.load_state)
-    context.progress.stage(context.stage, total_steps=len(plan))
+    context.progress.stage(context.stage, total_steps=len(plan), first_step=int(state.get("step", 0)))
     metrics: dict[str, float] = {}
     for step in range(int(state.get("step", 0)), len(plan)):
         began = time.perf_counter()
