@@ -192,9 +192,12 @@ def _job(
     *,
     sampling: SamplingConfig | None,
 ) -> _Job:
+    # One call serves all jobs: prompts that two benchmarks of one task share need names of their own.
+    same_task = [other for other in config.benchmarks.values() if other.task == config.benchmarks[name].task]
+    place = mode if len(same_task) == 1 else f"{name}/{mode}"
     asked = [
-        dataclasses.replace(p, uid=f"{p.uid}@{mode}", enable_thinking=False) if mode == "non_thinking"
-        else dataclasses.replace(p, uid=f"{p.uid}@{mode}")
+        dataclasses.replace(p, uid=f"{p.uid}@{place}", enable_thinking=False) if mode == "non_thinking"
+        else dataclasses.replace(p, uid=f"{p.uid}@{place}")
         for p in prompts
     ]  # fmt: skip
     requests = build_requests(
