@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +74,14 @@ class Command:
                 self.names.add(" ".join(process.cmdline()))
                 self.ports |= {c.laddr.port for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
 
-    def finish(self, timeout_s: float = 500) -> Command:
-        """Wait for the end; a command that fails shows what it wrote."""
+    def finish(self, *, code: int = 0, timeout_s: float = 500) -> Command:
+        """Wait for the end; a command that ends with another exit code shows what it wrote."""
         while self._process.poll() is None:
             assert time.monotonic() - self.began < timeout_s, f"no end within {timeout_s} s:\n{self.stderr[-4000:]}"
             self.look()
             time.sleep(0.5)
         self.seconds = time.monotonic() - self.began
-        assert self._process.returncode == 0, f"exit code {self._process.returncode}:\n{self.stderr[-4000:]}"
+        assert self._process.returncode == code, f"exit code {self._process.returncode}:\n{self.stderr[-4000:]}"
         return self
 
     def wait_for_rows(self, folder: Path, pattern: str, count: int, timeout_s: float = 300) -> None:
@@ -113,11 +112,3 @@ def _count_lines(path: Path) -> int:
 def listening_ports() -> set[int]:
     """Ports of this machine on which somebody listens."""
     return {c.laddr.port for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
-
-
-@contextlib.contextmanager
-def at_most(seconds: float) -> Iterator[None]:
-    """Fail when the block takes longer."""
-    began = time.monotonic()
-    yield
-    assert time.monotonic() - began < seconds

@@ -11,6 +11,7 @@ import json
 import math
 import random
 import re
+import shutil
 import time
 from dataclasses import dataclass
 from itertools import pairwise
@@ -351,3 +352,18 @@ def test_until_stops_and_from_runs_again_and_a_spoilt_checkpoint_is_made_again(t
     assert "resumed" not in fresh.stderr
     assert (run.checkpoint("base") / "model.safetensors").stat().st_mtime > began
     assert run.weights("base") == first
+
+
+def test_an_engine_that_dies_at_start_is_one_line_with_its_own_last_words(whole: Finished, tmp_path: Path) -> None:
+    folder = shutil.copytree(whole.run.checkpoint("base"), tmp_path / "model")
+    (folder / "manifest.json").unlink()
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    command = start(tmp_path / "run", "--only", "cold_start", "--start", folder, *NO_EVALUATION).finish(code=2)
+    assert "Traceback" not in command.stderr
+    *_, error = command.stderr.splitlines()
+    assert command.stderr.count("error: ") == 1
+    assert error.startswith("error: rollout: engine 0 died at start; its last lines (")
+    assert "safetensors" in error.lower()
+    assert command.stdout == ""
+    assert command.processes() == []
