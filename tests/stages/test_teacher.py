@@ -165,7 +165,7 @@ def test_an_answer_that_cannot_be_used_is_one_line_with_address_and_cause(
 
 def test_nobody_at_the_address_is_the_same_one_line(endpoint: Endpoint) -> None:
     config = config_of(endpoint)
-    endpoint._server.server_close()
+    endpoint.close()  # the serving thread too: while it polls, the kernel still accepts connections
     with pytest.raises(UserError, match="Connection refused"):
         ask(config)
 
