@@ -56,7 +56,7 @@ class RemoteLearner:
             .options(
                 num_cpus=0,
                 num_gpus=placement.num_gpus,
-                runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}},
+                runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads)}},
             )
             .remote(threads)
         )

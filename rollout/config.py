@@ -36,7 +36,7 @@ class RolloutConfig:
 
     num_workers: int = 1
     num_gpus_per_worker: float = 0.0
-    num_threads: int = 0  # 0: all cores of the machine
+    num_threads: int = 0  # of one worker; 0: the machine's cores shared among the workers
     engine: EngineConfig = field(default_factory=EngineConfig)
     start_timeout_s: float = 600.0
     answer_timeout_s: float = 300.0  # a weight update, a scoring pass or a slice of generation that takes longer hangs
@@ -46,7 +46,7 @@ class RolloutConfig:
         if self.num_workers < 1:
             raise UserError(f"num_workers: {self.num_workers} must be 1 or more")
         if self.num_threads < 0:
-            raise UserError(f"num_threads: {self.num_threads} must be 0 (all cores) or more")
+            raise UserError(f"num_threads: {self.num_threads} must be 0 (the machine's cores shared among the workers) or more")
         for name in ("start_timeout_s", "answer_timeout_s"):
             if getattr(self, name) <= 0:
                 raise UserError(f"{name}: {getattr(self, name)} must be above 0")

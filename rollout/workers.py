@@ -75,11 +75,11 @@ class RolloutPool:
     def __init__(self, model_folder: str | Path, config: RolloutConfig, *, log_folder: str | Path) -> None:
         self.config = config
         self._log_paths = [str(Path(log_folder) / f"engine-{index}.log") for index in range(config.num_workers)]
-        threads = config.num_threads or os.cpu_count() or 1
+        threads = config.num_threads or max(1, (os.cpu_count() or 1) // config.num_workers)
         actor = ray.remote(RolloutWorker).options(
             num_cpus=0,
             num_gpus=config.num_gpus_per_worker,
-            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}},
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads)}},
         )
         self._workers = [actor.remote(str(model_folder), config.engine, path) for path in self._log_paths]
         self.process_ids: list[int] = []

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import importlib.util
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.chat import END_OF_TEXT, IM_END, STOP_THINKING, render
+from data.chat import END_OF_TEXT, IM_END, SPECIAL_TOKENS, STOP_THINKING, render, strip_flags
 from data.model_folder import require_model_folder
-from data.records import Prompt, TrainingSample, UserError
+from data.records import Message, Prompt, TrainingSample, UserError
 from data.tokenizer import add_chat_tokens, end_token_ids, train_tokenizer
 from rewards.registry import get_task
 from rewards.task import completion_text, item_of
@@ -68,7 +68,8 @@ class BaseConfig:
     """The base stage. With `import_from` set nothing is trained; without it a `corpus` is needed.
 
     `num_documents` documents of the `corpus` mixture; each step of a worked solution is wrong with `error_rate`;
-    `direct_share` of them give the answer alone, `plain_share` are plain text without turns.
+    `direct_share` of them give the answer alone, `plain_share` are plain text without turns; of those whose prompt has
+    tools it is `plain_tools_share`, because the tools' definitions are many tokens that teach the least.
     """
 
     import_from: ImportConfig | None = None
@@ -78,10 +79,11 @@ class BaseConfig:
     error_rate: float = 0.1
     direct_share: float = 0.25
     plain_share: float = 0.1
+    plain_tools_share: float = 0.1
     train: SFTConfig = field(default_factory=SFTConfig)
 
     def validate(self) -> None:
-        for name in ("error_rate", "direct_share", "plain_share"):
+        for name in ("error_rate", "direct_share", "plain_share", "plain_tools_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name}: {getattr(self, name)} must lie in [0, 1]")
         if self.num_documents < 1:
@@ -131,10 +133,20 @@ def _document(prompt: Prompt, position: int, config: BaseConfig, seed: int) -> s
         )
     worked = task.work(rng, item_of(prompt), config.error_rate)
     direct = rng.random() < config.direct_share
-    if not direct and prompt.tools is None and rng.random() < config.plain_share:
-        return f"{prompt.messages[-1]['content']}\n{worked.reasoning}\n{worked.answer}{END_OF_TEXT}"
+    messages = _without_flags(prompt.messages)
+    if rng.random() < (config.plain_share if prompt.tools is None else config.plain_tools_share):
+        reasoning = "" if direct else f"{worked.reasoning}\n"
+        return f"{messages[-1]['content']}\n{reasoning}{worked.answer}{END_OF_TEXT}"
     completion = completion_text(worked, "non_thinking" if direct else "thinking")
-    return render(prompt.messages, tools=prompt.tools, add_generation_prompt=True) + completion + IM_END
+    return render(messages, tools=prompt.tools, add_generation_prompt=True) + completion + IM_END
+
+
+def _without_flags(messages: Sequence[Message]) -> list[Message]:
+    flagged = ("user", "system")
+    return [
+        {**message, "content": strip_flags(str(message["content"]))} if message["role"] in flagged else message
+        for message in messages
+    ]
 
 
 def _rows(documents: list[str], tokenizer: Any) -> Iterator[TrainingSample]:
@@ -204,11 +216,13 @@ def import_model(source: ImportConfig, folder: Path) -> list[str]:
             f"base.import_from: the tokenizer of {path} does not load ({' '.join(str(error).split())[:200]}); "
             "export the model again with its tokenizer"
         ) from error
+    pieces = {token: tokenizer.encode(token, add_special_tokens=False) for token in SPECIAL_TOKENS}
     added = add_chat_tokens(tokenizer)
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
-        model.resize_token_embeddings(len(tokenizer))  # new rows start at the mean of the old ones
+        model.resize_token_embeddings(len(tokenizer))
         said.append(f"base: embeddings resized from {rows} to {len(tokenizer)} rows")
+    start_at_pieces(model, {tokenizer.convert_tokens_to_ids(token): pieces[token] for token in added})
     if added:
         said.append(f"base: added {len(added)} tokens that the tokenizer lacked: {' '.join(added)}")
     model.config.eos_token_id = list(end_token_ids(tokenizer))
@@ -216,6 +230,23 @@ def import_model(source: ImportConfig, folder: Path) -> list[str]:
     model.generation_config.eos_token_id = list(end_token_ids(tokenizer))
     export_model(model, tokenizer, folder)
     return said
+
+
+def start_at_pieces(model: Any, pieces: Mapping[int, Sequence[int]]) -> None:
+    """Set each row in `pieces` to the mean of its pieces' rows, in the input embedding and in the head.
+
+    The pieces of a new token are what it was tokenised into before it was added, so that `<think>` starts near `<`,
+    `think` and `>`. A row at the mean of the whole vocabulary, the library's default, ranks among rare tokens, and a few
+    cold-start steps do not lift it out of there (benchmarks/quickstart.md).
+    """
+    import torch
+
+    with torch.no_grad():
+        for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+            old = layer.weight.clone()  # a tied head is the same tensor; setting a row twice changes nothing
+            for index, parts in pieces.items():
+                if parts:
+                    layer.weight[index] = old[list(parts)].mean(dim=0)
 
 
 def _gguf_file(package: str | None) -> Path:

@@ -53,10 +53,10 @@ def generate(rng: random.Random, difficulty: int) -> TaskItem:
 
 
 def _signed_sum(rng: random.Random) -> tuple[str, str, str]:
-    """Six to nine single digits with signs, every partial result from 0 to 30."""
+    """Four to seven single digits with signs, every partial result from 0 to 30."""
     total = rng.randint(1, 9)
     text = str(total)
-    for _ in range(rng.randint(5, 8)):
+    for _ in range(rng.randint(3, 6)):
         digit = rng.randint(1, 9)
         sign = rng.choice([s for s in (1, -1) if 0 <= total + s * digit <= 30])
         total += sign * digit

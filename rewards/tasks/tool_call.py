@@ -26,8 +26,10 @@ from rewards.task import Example, ScoreRequest, Task, TaskItem, Worked
 Call = dict[str, Any]
 """{"name": …, "arguments": {…}}"""
 
-_CITIES = ("Oslo", "Rome", "Lima", "Cairo", "Delhi", "Paris")
-_WORDS = ("sea", "tree", "lamp", "stone", "bird", "cloud")
+_CITIES = ("Oslo", "Rome", "Lima", "Cairo", "Delhi", "Paris", "Quito", "Tokyo")
+_QUALITIES = ("blue", "old", "small", "cold", "bright", "quiet", "green", "heavy", "round", "warm", "dark", "long")
+_THINGS = ("sea", "tree", "lamp", "stone", "bird", "cloud", "house", "river", "boat", "window", "garden", "road")
+_LANGUAGES = ("French", "Spanish", "German", "Greek")
 _CALL = re.compile(re.escape(CALL_OPEN) + r"(.*?)" + re.escape(CALL_CLOSE), re.DOTALL)
 
 
@@ -42,9 +44,9 @@ TOOLS: dict[str, dict[str, Any]] = {
     for tool in (
         _tool("add", "Add two numbers.", a="integer", b="integer"),
         _tool("multiply", "Multiply two numbers.", a="integer", b="integer"),
-        _tool("get_weather", "Weather of a city.", city="string"),
+        _tool("get_weather", "Weather of a city in some days.", city="string", days="integer"),
         _tool("convert", "Convert km to miles.", km="integer"),
-        _tool("translate", "Translate a word.", word="string", language="string"),
+        _tool("translate", "Translate a text.", text="string", language="string"),
     )
 }
 
@@ -60,19 +62,20 @@ def _draw_multiply(rng: random.Random) -> tuple[str, Call]:
 
 
 def _draw_weather(rng: random.Random) -> tuple[str, Call]:
-    city = rng.choice(_CITIES)
-    return f"How is the weather in {city}?", {"name": "get_weather", "arguments": {"city": city}}
+    city, days = rng.choice(_CITIES), rng.randint(2, 99)
+    question = f"How is the weather in {city} in {days} days?"
+    return question, {"name": "get_weather", "arguments": {"city": city, "days": days}}
 
 
 def _draw_convert(rng: random.Random) -> tuple[str, Call]:
-    distance = rng.randint(2, 99)
+    distance = rng.randint(2, 999)
     return f"How many miles are {distance} km?", {"name": "convert", "arguments": {"km": distance}}
 
 
 def _draw_translate(rng: random.Random) -> tuple[str, Call]:
-    word, language = rng.choice(_WORDS), rng.choice(("French", "Spanish", "German"))
-    question = f"What is {word} in {language}?"
-    return question, {"name": "translate", "arguments": {"word": word, "language": language}}
+    text, language = f"{rng.choice(_QUALITIES)} {rng.choice(_THINGS)}", rng.choice(_LANGUAGES)
+    question = f"What is {text} in {language}?"
+    return question, {"name": "translate", "arguments": {"text": text, "language": language}}
 
 
 _DRAW: dict[str, Callable[[random.Random], tuple[str, Call]]] = {
@@ -85,7 +88,10 @@ _DRAW: dict[str, Callable[[random.Random], tuple[str, Call]]] = {
 
 
 def generate(rng: random.Random, difficulty: int) -> TaskItem:
-    """Level 0: one call, 1 to 3 tools offered. Level 1: two or three calls. Level 2: half of the items fit no tool."""
+    """Level 0: one call, 1 to 3 tools offered. Level 1: two or three calls. Level 2: half of the items fit no tool.
+
+    Each tool has at least 576 different questions, so that a held-out set of some hundred leaves most of them to train on.
+    """
     if difficulty == 2 and rng.random() < 0.5:
         return _without_fitting_tool(rng)
     num_calls = rng.randint(2, 3) if difficulty == 1 else 1
@@ -186,10 +192,10 @@ def _call(arguments: str, name: str = "add") -> str:
 
 
 _ADD = {"calls": [{"name": "add", "arguments": {"a": 10, "b": 1}}]}
-_PARALLEL = {"calls": [*_ADD["calls"], {"name": "get_weather", "arguments": {"city": "Oslo"}}]}
+_PARALLEL = {"calls": [*_ADD["calls"], {"name": "get_weather", "arguments": {"city": "Oslo", "days": 3}}]}
 _NONE = {"calls": [], "answer": 7}
 _RIGHT = _call('{"a": 10, "b": 1}')
-_WEATHER = _call('{"city": "Oslo"}', "get_weather")
+_WEATHER = _call('{"city": "Oslo", "days": 3}', "get_weather")
 
 TASK = Task(
     name="tool_call",

@@ -35,14 +35,26 @@ def documents(count: int = 200, **changes: Any) -> list[str]:
 
 
 def test_documents_are_whole_turns_or_plain_text_in_the_set_shares() -> None:
-    found = documents(400, direct_share=0.25, plain_share=0.5)
+    shares = {"direct_share": 0.25, "plain_share": 0.5, "plain_tools_share": 0.8}
+    found = documents(400, **shares)
     plain = [text for text in found if "<|im_start|>" not in text]
-    direct = [text for text in found if "<think>\n\n</think>\n\n" in text]
-    assert 70 < len(direct) < 130  # a quarter of 400
-    assert 45 < len(plain) < 105  # half of the rest, tool calls excepted
+    turns = [text for text in found if "<|im_start|>" in text]
+    direct = [text for text in turns if "<think>\n\n</think>\n\n" in text]
+    worked = [text for text in plain if "=" in text or "use " in text]
+    tools = [text for text in plain if "<tool_call>" in text]
+    assert 0.15 < len(direct) / len(turns) < 0.35
+    assert 0.65 < len(worked) / len(plain) < 0.85
+    assert 140 < len(tools) < 180  # 0.8 of 200
+    assert 75 < len(plain) - len(tools) < 125  # 0.5 of 200
     assert all(text.endswith("<|endoftext|>") for text in plain)
-    assert all(text.endswith("<|im_end|>") for text in found if text not in plain)
-    assert documents(400, direct_share=0.25, plain_share=0.5) == found
+    assert all(text.endswith("<|im_end|>") for text in turns)
+    assert documents(400, **shares) == found
+
+
+def test_the_base_sees_dialogues_but_no_flags() -> None:
+    dialogues = documents(100, corpus=PromptMix(tasks={"mode_flags": TaskShare(levels=(0, 1))}), plain_share=0.0)
+    assert not any("/think" in text.replace("</think>", "") or "/no_think" in text for text in dialogues)
+    assert sum(text.count("<|im_start|>user") > 1 for text in dialogues) > 50
 
 
 def test_worked_solutions_err_at_the_set_rate() -> None:
@@ -154,6 +166,16 @@ def test_a_foreign_model_gets_the_chat_tokens_and_rows_for_them_and_that_is_said
     assert torch.equal(after.model.embed_tokens.weight[:256], before.model.embed_tokens.weight)
     assert torch.equal(after.model.layers[1].mlp.up_proj.weight, before.model.layers[1].mlp.up_proj.weight)
     assert after.config.eos_token_id == tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+
+
+def test_an_added_row_starts_at_the_mean_of_the_pieces_it_was_written_with(llama: Path, tmp_path: Path) -> None:
+    import_model(ImportConfig(folder=str(llama)), tmp_path / "out")
+    pieces = AutoTokenizer.from_pretrained(llama).encode("<think>", add_special_tokens=False)
+    assert len(pieces) == 7  # a byte tokenizer
+    (row,) = AutoTokenizer.from_pretrained(tmp_path / "out").encode("<think>", add_special_tokens=False)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    for layer in (model.model.embed_tokens, model.lm_head):
+        torch.testing.assert_close(layer.weight[row], layer.weight[pieces].mean(dim=0))
 
 
 def test_an_imported_model_loads_in_the_learner_and_old_text_keeps_its_logprobs(llama: Path, tmp_path: Path) -> None:
