@@ -77,6 +77,8 @@ class FusionConfig:
     default_share: of the single thinking conversations, those without any flag.
     multi_turn_share: of each mode's plain queries (one user message, no tools), those chained into dialogues.
     max_turns: most queries in one dialogue; its length is drawn uniformly from 2 to this.
+    switch_share: of the steps from one turn to the next, those that change the mode, as far as the examples allow.
+        A low share gives runs in which one flag holds for several turns, and only they teach that a flag lasts.
     carried_share: of the dialogue turns whose mode is already in force, those without a flag of their own.
     system_flag_share: of the flags that open a conversation, those in the system message; later flags stay in queries.
     train_turns: whether each turn of a dialogue becomes a row, or only its last.
@@ -85,12 +87,13 @@ class FusionConfig:
     default_share: float = 0.3
     multi_turn_share: float = 0.3
     max_turns: int = 4
+    switch_share: float = 0.5
     carried_share: float = 0.5
     system_flag_share: float = 0.1
     train_turns: Literal["all", "last"] = "all"
 
     def __post_init__(self) -> None:
-        for name in ("default_share", "multi_turn_share", "carried_share", "system_flag_share"):
+        for name in ("default_share", "multi_turn_share", "switch_share", "carried_share", "system_flag_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise UserError(f"fusion.{name}: {getattr(self, name)} is not a share; give a number from 0 to 1")
         if self.max_turns < 2:
@@ -145,7 +148,7 @@ def build_fusion_rows(
         chosen = _choose(rng, plain, config.multi_turn_share)
         chained += [example for index, example in enumerate(examples) if index in chosen]
         singles += [example for index, example in enumerate(examples) if index not in chosen]
-    rng.shuffle(chained)
+    chained = _in_runs(rng, chained, config.switch_share)
     dialogues, left_over = _cut_dialogues(rng, chained, config.max_turns)
     conversations = _flag_singles(rng, singles + left_over, config) + _flag_dialogues(rng, dialogues, config)
     conversations = _place_flags(rng, conversations, config)
@@ -184,6 +187,21 @@ def _unflagged_messages(prompt: Prompt) -> list[dict[str, Any]]:
     if not any(message.get("role") == "user" for message in messages):
         raise UserError(f"prompt {prompt.uid!r}: no user message to carry a flag; give one")
     return messages
+
+
+def _in_runs(rng: random.Random, examples: Sequence[FusionExample], switch_share: float) -> list[FusionExample]:
+    """The examples in a random order in which a share of the steps changes the mode; left-over ones come last."""
+    shuffled = rng.sample(list(examples), len(examples))
+    waiting = {mode: [e for e in shuffled if e.mode == mode] for mode in ("thinking", "non_thinking")}
+    switches = _choose(rng, range(1, len(shuffled)), switch_share)
+    order: list[FusionExample] = []
+    for position, drawn in enumerate(shuffled):
+        mode = order[-1].mode if order else drawn.mode
+        if position in switches or not waiting[mode]:
+            other: Mode = "non_thinking" if mode == "thinking" else "thinking"
+            mode = other if waiting[other] else mode
+        order.append(waiting[mode].pop())
+    return order
 
 
 def _cut_dialogues(

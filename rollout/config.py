@@ -46,7 +46,7 @@ class RolloutConfig:
         if self.num_workers < 1:
             raise UserError(f"num_workers: {self.num_workers} must be 1 or more")
         if self.num_threads < 0:
-            raise UserError(f"num_threads: {self.num_threads} must be 0 (the machine's cores shared among the workers) or more")
+            raise UserError(f"num_threads: {self.num_threads} must be 0 (the workers share all cores) or more")
         for name in ("start_timeout_s", "answer_timeout_s"):
             if getattr(self, name) <= 0:
                 raise UserError(f"{name}: {getattr(self, name)} must be above 0")

@@ -236,8 +236,8 @@ def start_at_pieces(model: Any, pieces: Mapping[int, Sequence[int]]) -> None:
     """Set each row in `pieces` to the mean of its pieces' rows, in the input embedding and in the head.
 
     The pieces of a new token are what it was tokenised into before it was added, so that `<think>` starts near `<`,
-    `think` and `>`. A row at the mean of the whole vocabulary, the library's default, ranks among rare tokens, and a few
-    cold-start steps do not lift it out of there (benchmarks/quickstart.md).
+    `think` and `>`. A row at the mean of the whole vocabulary, the library's default, ranks among rare tokens, and
+    a few cold-start steps do not lift it out of there.
     """
     import torch
 

@@ -11,7 +11,6 @@ is measured on `probe_samples` completions a query. Sub-domains are balanced by 
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from typing import Any
 
 from data.filters import learnable
 from data.records import Prompt, UserError
-from rollout.groups import build_requests
+from stages.pass_rates import pass_rates
 from stages.prompts import HeldOut, PromptMix, mixed_prompts, prompt_of_record, prompt_record, same_item
 from stages.rl_loop import RLConfig, run_rl
 from stages.services import Services
@@ -75,7 +74,7 @@ def _learnable_queries(
     used = {same_item(prompt) for prompt in used_queries}
     unused = [prompt for prompt in clean if same_item(prompt) not in used]
     context.progress.say(f"reasoning_rl: measuring the pass rate of {len(unused)} queries")
-    rates = pass_rates(unused, config, start, services, context)
+    rates = pass_rates(unused, config.rl, start, services, context, num_samples=config.probe_samples)
     kept, report = learnable(unused, rates, hardest_first=True)
     chosen = _hardest_of_each_task(kept, config.num_queries)
     context.record_data(
@@ -94,29 +93,6 @@ def _learnable_queries(
         },
     )
     return [prompt_record(prompt) for prompt in chosen]
-
-
-def pass_rates(
-    prompts: Sequence[Prompt], config: ReasoningRLConfig, start: Path, services: Services, context: StageContext
-) -> dict[str, float | None]:
-    """Share of `probe_samples` completions that are right, by uid; None where every verification failed."""
-    requests = build_requests(
-        prompts,
-        tokenizer=services.tokenizer(start),
-        group_size=config.probe_samples,
-        sampling=dataclasses.replace(config.rl.sampling),
-        run_seed=context.seed,
-        purpose="pass_rate",
-        want_logprobs=False,
-    )
-    completions = services.policy(start).generate(requests)
-    context.num_tokens += sum(len(completion.token_ids) for completion in completions)
-    scores = services.score(prompts, completions)
-    rewards: dict[str, list[float]] = defaultdict(list)
-    for completion, score in zip(completions, scores, strict=True):
-        if score.reward is not None:
-            rewards[completion.prompt_uid].append(float(score.reward == 1.0))
-    return {p.uid: sum(rewards[p.uid]) / len(rewards[p.uid]) if rewards[p.uid] else None for p in prompts}
 
 
 def _hardest_of_each_task(hardest_first: Sequence[Prompt], count: int) -> list[Prompt]:

@@ -90,7 +90,7 @@ _DRAW: dict[str, Callable[[random.Random], tuple[str, Call]]] = {
 def generate(rng: random.Random, difficulty: int) -> TaskItem:
     """Level 0: one call, 1 to 3 tools offered. Level 1: two or three calls. Level 2: half of the items fit no tool.
 
-    Each tool has at least 576 different questions, so that a held-out set of some hundred leaves most of them to train on.
+    Each tool has at least 576 different questions, so that a held-out set of some hundred leaves most to train on.
     """
     if difficulty == 2 and rng.random() < 0.5:
         return _without_fitting_tool(rng)

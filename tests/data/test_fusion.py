@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,30 @@ def test_single_rows_carry_their_flag_at_the_end_of_the_query_except_the_default
     flagged = [queries[f"t{i}/thinking"] == f"query t{i} /think" for i in range(8)]
     unflagged = [queries[f"t{i}/thinking"] == f"query t{i}" for i in range(8)]
     assert (sum(flagged), sum(unflagged)) == (6, 2)
+
+
+@pytest.mark.parametrize(
+    ("share", "least", "most"), [(0.0, 0.0, 0.01), (0.25, 0.2, 0.3), (0.5, 0.42, 0.58), (1.0, 0.99, 1.0)]
+)
+def test_switch_share_is_how_often_the_mode_changes_inside_a_dialogue(share, least, most):
+    config = FusionConfig(
+        multi_turn_share=1.0, max_turns=5, switch_share=share, carried_share=0.0, system_flag_share=0.0
+    )
+    rows = build_fusion_rows(thinking(400), non_thinking(400), config, seed=3)
+    switches = []
+    for row in rows:
+        flags = [message["content"].split()[-1] for message in row.messages if message["role"] == "user"]
+        if len(flags) > 1:
+            switches.append(flags[-1] != flags[-2])
+    assert len(switches) > 400
+    assert least <= sum(switches) / len(switches) <= most
+
+
+def test_runs_use_every_example_once_even_when_one_mode_runs_out():
+    rows = build_fusion_rows(thinking(30), non_thinking(5), replace(DIALOGUES, switch_share=0.9), seed=0)
+    assert sorted(row.uid for row in rows) == sorted(
+        [f"t{i}/thinking" for i in range(30)] + [f"n{i}/non_thinking" for i in range(5)]
+    )
 
 
 @pytest.mark.parametrize(
