@@ -20,18 +20,23 @@ from data.sources import load_prompts
 from rewards.registry import get_task
 from rewards.task import make_prompt
 
+HARD_SWITCH = "enable_thinking=False"
+"""Stands where a flag would for prompts that ask for no thinking by the template's argument."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskShare:
     """How much of one task: its weight in a mixture, its difficulty levels (used in turn), and the modes asked for.
 
-    `non_thinking_share` of the prompts carry /no_think; of the others `flagged_share` carry /think and the rest no
-    flag. A task that writes its own flags (mode_flags) leaves both at null.
+    `non_thinking_share` of the prompts ask for no thinking: `hard_share` of these by the hard switch (the empty block
+    is prefilled), the rest by /no_think. Of the others `flagged_share` carry /think and the rest no flag. A task that
+    writes its own flags (mode_flags) leaves `non_thinking_share` at null.
     """
 
     weight: float = 1.0
     levels: tuple[int, ...] = (0,)
     non_thinking_share: float | None = None
+    hard_share: float = 0.0
     flagged_share: float = 0.5
 
     def validate(self) -> None:
@@ -39,7 +44,7 @@ class TaskShare:
             raise UserError(f"weight: {self.weight} must be above 0; leave the task out instead")
         if not self.levels:
             raise UserError("levels: give at least one difficulty level, such as [0]")
-        for name in ("non_thinking_share", "flagged_share"):
+        for name in ("non_thinking_share", "hard_share", "flagged_share"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise UserError(f"{name}: {value} must lie in [0, 1]")
@@ -140,19 +145,22 @@ def _task_prompts(name: str, share: TaskShare, quota: int, *, seed: int, purpose
 
 
 def _flags(share: TaskShare, count: int, rng: random.Random) -> list[str]:
-    """A flag or none ("") for each of `count` prompts: rounded counts, in an order that no level has a part in."""
+    """A flag, HARD_SWITCH or none ("") for each of `count` prompts: rounded counts, in an order apart from levels."""
     if share.non_thinking_share is None:
         return [""] * count
     num_non_thinking = int(share.non_thinking_share * count + 0.5)
     num_flagged = int(share.flagged_share * (count - num_non_thinking) + 0.5)
-    flags = ["/no_think"] * num_non_thinking + ["/think"] * num_flagged
+    num_hard = int(share.hard_share * num_non_thinking + 0.5)
+    flags = [HARD_SWITCH] * num_hard + ["/no_think"] * (num_non_thinking - num_hard) + ["/think"] * num_flagged
     flags += [""] * (count - len(flags))
     rng.shuffle(flags)
     return flags
 
 
 def with_flag(prompt: Prompt, flag: str) -> Prompt:
-    """The prompt with `flag` behind its last user message."""
+    """The prompt with `flag` behind its last user message, or with the hard switch off for HARD_SWITCH."""
+    if flag == HARD_SWITCH:
+        return dataclasses.replace(prompt, uid=f"{prompt.uid}/{flag}", enable_thinking=False)
     messages = [dict(message) for message in prompt.messages]
     last = max(index for index, message in enumerate(messages) if message["role"] == "user")
     messages[last]["content"] = f"{messages[last]['content']} {flag}"

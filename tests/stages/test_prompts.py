@@ -85,6 +85,16 @@ def test_shares_of_flags_are_exact(non_thinking: float, flagged: float) -> None:
     assert found["none"] == 40 - found["no_think"] - found["think"]
 
 
+def test_the_hard_switch_takes_its_share_of_the_non_thinking_prompts() -> None:
+    share = TaskShare(non_thinking_share=0.5, hard_share=0.75, flagged_share=0.5)
+    drawn = mixed_prompts(PromptMix(tasks={"math": share}), count=40, seed=0, purpose="p")
+    hard = [prompt for prompt in drawn if prompt.enable_thinking is False]
+    assert len(hard) == 15
+    assert {mode_of_flag(prompt) for prompt in hard} == {"none"}
+    assert sum(prompt.mode == "non_thinking" for prompt in drawn) == 20
+    assert len({prompt.uid for prompt in drawn}) == 40
+
+
 def test_no_level_goes_with_one_flag() -> None:
     """Flags dealt by position would give every even level one mode and every odd level the other."""
     drawn = mixed_prompts(PromptMix(tasks={"arithmetic": FLAGGED}), count=200, seed=0, purpose="p")
