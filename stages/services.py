@@ -6,6 +6,7 @@ started; no Ray, engine or verifier process is left behind.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -13,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from data.chat import parse_completion
 from data.records import Completion, Prompt, Score, UserError
@@ -25,6 +28,10 @@ if TYPE_CHECKING:
     from learner.workers import RemoteLearner
     from rollout.workers import RolloutPool
     from stages.run_config import RunConfig
+
+
+_END_TIMEOUT_S = 10.0
+"""How long Ray's processes may take to end by themselves before they are killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +220,24 @@ class Services:
         if self._ray_started:
             import ray
 
+            started = _descendants() if self.config.ray.address is None else []
             ray.shutdown()
             self._ray_started = False
+            _await_end(started)
+
+
+def _descendants() -> list[psutil.Process]:
+    """Ray's daemons and all their workers, which are children of this process while the daemons live."""
+    return psutil.Process().children(recursive=True)
+
+
+def _await_end(processes: Sequence[psutil.Process]) -> None:
+    """Return when all have ended; Ray only asks its workers to, and an engine on a busy machine takes its time."""
+    _, alive = psutil.wait_procs(processes, timeout=_END_TIMEOUT_S)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended meanwhile, which is what is wanted
+            process.kill()
+    psutil.wait_procs(alive, timeout=_END_TIMEOUT_S)
 
 
 def gate_mode(prompt: Prompt, completion: Completion, score: Score) -> Score:
