@@ -57,6 +57,7 @@ class Services:
         self._pool: RolloutPool | None = None
         self._learner: RemoteLearner | None = None
         self._ray_started = False
+        self._ray_daemons: list[psutil.Process] = []
         self._pool_weights: str | None = None
         self._tokenizers: dict[str, Any] = {}
         self.num_generated_tokens = 0
@@ -188,6 +189,7 @@ class Services:
 
         config = self.config.ray
         embedded = config.address is None
+        others = set(psutil.Process().children())
         ray.init(
             address=config.address,
             include_dashboard=False if embedded else None,
@@ -197,6 +199,7 @@ class Services:
             configure_logging=True,
         )
         self._ray_started = True
+        self._ray_daemons = [child for child in psutil.Process().children() if embedded and child not in others]
 
     def _start_pool(self, folder: str | Path) -> RolloutPool:
         if self._pool is None:
@@ -220,15 +223,17 @@ class Services:
         if self._ray_started:
             import ray
 
-            started = _descendants() if self.config.ray.address is None else []
+            started = [process for daemon in self._ray_daemons for process in _with_descendants(daemon)]
             ray.shutdown()
             self._ray_started = False
             _await_end(started)
 
 
-def _descendants() -> list[psutil.Process]:
-    """Ray's daemons and all their workers, which are children of this process while the daemons live."""
-    return psutil.Process().children(recursive=True)
+def _with_descendants(daemon: psutil.Process) -> list[psutil.Process]:
+    """One of Ray's daemons and the workers below it; no other child of this process is Ray's to end."""
+    with contextlib.suppress(psutil.NoSuchProcess):  # it ended before, and its workers with it
+        return [daemon, *daemon.children(recursive=True)]
+    return []
 
 
 def _await_end(processes: Sequence[psutil.Process]) -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from configs.load import load_config
 from data.records import Prompt, Score, UserError
 from stages.run_config import RunConfig
-from stages.services import Services, SyncError, _await_end, _descendants, checkpoint_weights, gate_mode
+from stages.services import Services, SyncError, _await_end, _with_descendants, checkpoint_weights, gate_mode
 from tests.stages.stage_fakes import completion, prompts_of, quiet_progress
 
 MICRO = Path(__file__).resolve().parents[1] / "integration" / "micro.yaml"
@@ -215,6 +215,5 @@ def test_a_folder_without_weights_is_refused_by_name(tmp_path: Path) -> None:
 def test_processes_that_do_not_end_by_themselves_are_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stages.services._END_TIMEOUT_S", 0.2)
     process = psutil.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    assert process.pid in {found.pid for found in _descendants()}
-    _await_end([psutil.Process(process.pid)])
+    _await_end(_with_descendants(psutil.Process(process.pid)))
     assert not psutil.pid_exists(process.pid)
