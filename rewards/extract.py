@@ -111,8 +111,11 @@ def _closing_brace(text: str, begin: int) -> int | None:
 
 
 def the_only(candidates: Sequence[str]) -> str | None:
-    """The one distinct non-empty candidate, or None when there is none or when they contradict each other."""
-    distinct = {"".join(candidate.split()) for candidate in candidates}
+    """The one distinct non-empty candidate, or None when there is none or when they contradict each other.
+
+    White space counts as one blank: "1 2" and "12" are two answers.
+    """
+    distinct = {" ".join(candidate.split()) for candidate in candidates}
     return candidates[-1] if len(distinct) == 1 and "" not in distinct else None
 
 
@@ -139,7 +142,16 @@ def integer_answer(answer: str) -> int | None:
     return parse_integer(stated.group(1) if stated else answer)
 
 
-_ANSWER_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+def answer_tags(text: str) -> list[str]:
+    """The contents of every `<answer>…</answer>` in order; linear in the text, however many tags never close."""
+    contents, position = [], 0
+    while (start := text.find("<answer>", position)) != -1:
+        end = text.find("</answer>", start)
+        if end == -1:
+            break
+        contents.append(text[start + len("<answer>") : end].strip())
+        position = end + len("</answer>")
+    return contents
 
 
 def answer_slot(answer: str) -> str | None:
@@ -147,7 +159,7 @@ def answer_slot(answer: str) -> str | None:
 
     None when several slots differ, or when a slot is empty or never closes.
     """
-    slots = boxed_answers(answer) + [found.strip() for found in _ANSWER_TAG.findall(answer)]
+    slots = boxed_answers(answer) + answer_tags(answer)
     if slots:
         return the_only(slots)
     if "\\boxed" in answer or "<answer>" in answer:

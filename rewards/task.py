@@ -1,9 +1,10 @@
 """The reward task: one record that holds a prompt generator, a verifier and the examples that keep the verifier honest.
 
-    Task.generate -> TaskItem -> Prompt -> (a policy) -> ScoreRequest -> Task.score -> Score
+    Task.generate -> TaskItem -> Prompt -> (a policy) -> ScoreRequest -> Task.decide -> Score, or a judge's turn
 
 A task is data and pure functions. Where it runs (inline or in a killable process) is the business of
-`rewards.verifier_pool`; which tasks exist is the business of `rewards.registry`.
+`rewards.verifier_pool`; which tasks exist is the business of `rewards.registry`; asking judges and preference models
+about what rules left undecided is the business of `rewards.scorer`.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from data.chat import THINK_CLOSE, THINK_OPEN, ParsedCompletion
+from data.episodes import EnvironmentFactory
 from data.records import FinishReason, Message, Mode, Prompt, Score, UserError
 from rewards.extract import parse_request, refusal
+from rewards.judge import JudgeQuestion
 
 Area = Literal["reasoning", "instruction_following", "format_following", "preference_alignment", "agent", "specialised"]
 RewardType = Literal["rule", "judge_with_reference", "preference_model"]
@@ -34,7 +37,11 @@ class TaskItem:
 
 @dataclass(frozen=True, slots=True)
 class ScoreRequest:
-    """One completion to score, plain data that can be sent to another process."""
+    """One completion to score, plain data that can be sent to another process.
+
+    For an episode of several turns `completion` is the last turn, `turns` are all of them, `ended` says why it was over
+    and `outcome` is what the environment saw (`data.episodes.Environment.outcome`).
+    """
 
     task: str
     messages: tuple[Message, ...]
@@ -42,6 +49,9 @@ class ScoreRequest:
     completion: str
     enable_thinking: bool | None = None
     finish_reason: FinishReason = "stop"
+    turns: tuple[str, ...] = ()
+    ended: str = ""
+    outcome: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +72,16 @@ class Example:
     enable_thinking: bool | None = None
     finish_reason: FinishReason = "stop"
     note: str = ""
+    turns: tuple[str, ...] = ()
+    ended: str = ""
+    outcome: Any = None
 
     def request(self, task: str) -> ScoreRequest:
         """The score request that this example stands for."""
         return ScoreRequest(
-            task, self.messages, self.reference, self.completion, self.enable_thinking, self.finish_reason
-        )
+            task, self.messages, self.reference, self.completion, self.enable_thinking, self.finish_reason,
+            self.turns, self.ended, self.outcome,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +95,18 @@ class Task:
     probability `error_rate`, the wrong value being carried on to the answer.
     `in_worker` marks a verifier that can hang or exhaust memory; `quick_check` may decide a request of such a task
     without it (None: undecided), and `prepare_worker` imports what the verifier needs when a worker starts.
+    `timeout_s` replaces the pool's time limit; `sandboxed` says that the verifier runs code of the policy.
+
+    Tasks with a judge or a preference model: `verify` is the rule gate and may return None, which leaves the answer to
+    the model. `judge_question` says what a judge is asked; below `judged_from_level` rules decide every answer, so that
+    these levels train without a judge.
+
+    Tasks of several turns: `environment` makes the world of one episode from the reference, and `demonstrate` gives the
+    messages of a solved episode after the prompt (assistant turns with `reasoning_content` and `tool_calls`, and what
+    came back), in which each step is wrong with probability `error_rate`.
+
+    `floor` is the reward that an answer without merit may get (0 for all but tasks that pay in parts), and `fragments`
+    are pieces of text that a fuzzer should try beside its own.
     """
 
     name: str
@@ -91,7 +117,7 @@ class Task:
     guard: str
     generate: Callable[[random.Random, int], TaskItem]
     max_difficulty: int
-    verify: Callable[[ScoreRequest, ParsedCompletion], Score]
+    verify: Callable[[ScoreRequest, ParsedCompletion], Score | None]
     reference_keys: tuple[str, ...]
     known_good: tuple[Example, ...]
     known_bad: tuple[Example, ...]
@@ -100,22 +126,40 @@ class Task:
     in_worker: bool = False
     quick_check: Callable[[ScoreRequest, ParsedCompletion], Score | None] | None = None
     prepare_worker: Callable[[], None] | None = None
+    timeout_s: float | None = None
+    sandboxed: bool = False
+    judge_question: Callable[[ScoreRequest, ParsedCompletion], JudgeQuestion] | None = None
+    judged_from_level: int = 0
+    environment: EnvironmentFactory | None = None
+    demonstrate: Callable[[random.Random, TaskItem, float], tuple[Message, ...]] | None = None
+    floor: float = 0.0
+    fragments: tuple[str, ...] = ()
+
+    def decide(self, request: ScoreRequest) -> Score | None:
+        """The verdict of the rules, in this process; None leaves the answer to the judge or the preference model.
+
+        An exception means that the verifier failed, not that the answer is wrong.
+        """
+        parsed = parse_request(request)
+        quick = self._quick(request, parsed)
+        return self.verify(request, parsed) if quick is None and self.in_worker else quick
 
     def score(self, request: ScoreRequest) -> Score:
-        """Score one completion in this process; an exception means that the verifier failed, not that it is wrong."""
-        parsed = parse_request(request)
-        quick = self._score_inline(request, parsed)
-        return self.verify(request, parsed) if quick is None else quick
-
-    def score_inline(self, request: ScoreRequest) -> Score | None:
-        """The score when it can be had without a worker process, else None."""
-        return self._score_inline(request, parse_request(request))
+        """`decide` for tasks whose rules decide everything; RuntimeError when a model has to be asked."""
+        score = self.decide(request)
+        if score is None:
+            raise RuntimeError(f"task {self.name!r} leaves this answer to a model: score it with rewards.scorer.Scorer")
+        return score
 
     def needs_worker(self, request: ScoreRequest) -> bool:
         """Whether this request has to be verified in a killable process."""
-        return self.in_worker and self.score_inline(request) is None
+        return self.in_worker and self._quick(request, parse_request(request)) is None
 
-    def _score_inline(self, request: ScoreRequest, parsed: ParsedCompletion) -> Score | None:
+    def decide_inline(self, request: ScoreRequest) -> Score | None:
+        """`decide` without what only a worker may run: None when a worker, a judge or a model has to decide."""
+        return self._quick(request, parse_request(request))
+
+    def _quick(self, request: ScoreRequest, parsed: ParsedCompletion) -> Score | None:
         refused = refusal(request, parsed)
         if refused is not None:
             return refused

@@ -125,7 +125,7 @@ def _score_inline(request: ScoreRequest) -> Score | None:
     """The score of a request that needs no worker, an error when its verifier raises, None when a worker has to."""
     task = get_task(request.task)
     try:
-        return task.score_inline(request)
+        return task.decide_inline(request)
     except Exception as error:
         return Score.error(_reason(error))
 
