@@ -7,11 +7,12 @@ killed and replaced, and the request becomes `Score.error`.
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import resource
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
@@ -33,11 +34,11 @@ CPU_GRACE_S = 30
 
 
 class VerifierPool:
-    """Scores completions; starts its worker processes when the first request needs one.
+    """Lets the rules of tasks decide; starts its worker processes when the first request needs one.
 
     `timeout_s` counts wall seconds from the moment a worker takes the request up, so that waiting in the queue costs
-    nothing. Use it as a context manager or call `close`; afterwards no worker process is left. Not to be shared
-    between threads.
+    nothing; a task may have a limit of its own. Use it as a context manager or call `close`; afterwards no worker
+    process is left. Not to be shared between threads.
     """
 
     def __init__(self, num_workers: int = 1, timeout_s: float = 5.0) -> None:
@@ -58,16 +59,32 @@ class VerifierPool:
     ) -> None:
         self.close()
 
-    def score_all(self, requests: Sequence[ScoreRequest]) -> list[Score]:
-        """One score per request, in order. A verifier that raises, hangs or dies yields `Score.error` with the reason.
+    def score_all(self, requests: Sequence[ScoreRequest]) -> list[Score | None]:
+        """What the rules say of each request, in order; None leaves it to a judge or a preference model.
 
-        Raises UserError for a task that does not exist, RuntimeError when workers cannot start at all.
+        A verifier that raises, hangs or dies yields `Score.error` with the reason. Raises UserError for a task that does
+        not exist, RuntimeError when workers cannot start at all.
         """
-        scores = [_score_inline(request) for request in requests]
-        pending = {index: self._submit(requests[index]) for index, score in enumerate(scores) if score is None}
-        for index, future in pending.items():
-            scores[index] = self._collect(future)
-        return [score for score in scores if score is not None]
+        return [verdict() for verdict in self.submit(requests)]
+
+    def submit(self, requests: Sequence[ScoreRequest]) -> list[Callable[[], Score | None]]:
+        """Begin to score `requests`: one function each that waits for the verdict. See `score_all`.
+
+        What needs no worker is decided before this returns; the workers are busy with the rest meanwhile.
+        """
+        verdicts: list[Callable[[], Score | None]] = []
+        for request in requests:
+            task = get_task(request.task)
+            try:
+                score, decided = task.decide_inline(request), not task.in_worker
+            except Exception as error:
+                score, decided = Score.error(_reason(error)), True
+            if decided or score is not None:
+                verdicts.append(functools.partial(_known, score))
+            else:
+                limit_s = task.timeout_s or self.timeout_s
+                verdicts.append(functools.partial(self._collect, self._submit(request, limit_s), limit_s))
+        return verdicts
 
     def close(self) -> None:
         """End the workers at once and wait until they are gone; a later `score_all` starts new ones."""
@@ -82,7 +99,7 @@ class VerifierPool:
             return ()
         return tuple(sorted(self._pool._pool_manager.worker_manager.workers))
 
-    def _submit(self, request: ScoreRequest) -> Future[Score]:
+    def _submit(self, request: ScoreRequest, limit_s: float) -> Future[Score | None]:
         if self._pool is None or not self._pool.active:
             self.close()
             # spawn: the parent may hold threads, an engine or CUDA, none of which survives a fork.
@@ -91,16 +108,16 @@ class VerifierPool:
                 initializer=_prepare_worker,
                 context=multiprocessing.get_context("spawn"),
             )
-        arguments = (request, user_file(request.task), self.timeout_s)
-        return self._pool.schedule(_score_in_worker, args=arguments, timeout=self.timeout_s)
+        arguments = (request, user_file(request.task), limit_s)
+        return self._pool.schedule(_score_in_worker, args=arguments, timeout=limit_s)
 
-    def _collect(self, future: Future[Score]) -> Score:
+    def _collect(self, future: Future[Score | None], limit_s: float) -> Score | None:
         try:
             score = future.result()
             self._has_worked = True
             return score
         except (TimeoutError, FutureTimeoutError):
-            return Score.error(f"verifier timed out after {self.timeout_s:g} s and was killed")
+            return Score.error(f"verifier timed out after {limit_s:g} s and was killed")
         except ProcessExpired as error:
             return Score.error(f"verifier process died with exit code {error.exitcode}")
         except (BrokenProcessPool, CancelledError) as error:
@@ -121,13 +138,8 @@ def _reason(error: BaseException) -> str:
     return f"verifier raised {type(error).__name__}: {error}"
 
 
-def _score_inline(request: ScoreRequest) -> Score | None:
-    """The score of a request that needs no worker, an error when its verifier raises, None when a worker has to."""
-    task = get_task(request.task)
-    try:
-        return task.decide_inline(request)
-    except Exception as error:
-        return Score.error(_reason(error))
+def _known(score: Score | None) -> Score | None:
+    return score
 
 
 def _prepare_worker() -> None:
@@ -143,10 +155,10 @@ def _prepare_worker() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
-def _score_in_worker(request: ScoreRequest, task_file: Path | None, timeout_s: float) -> Score:
+def _score_in_worker(request: ScoreRequest, task_file: Path | None, timeout_s: float) -> Score | None:
     task = load_user_task(task_file) if task_file is not None else get_task(request.task)
     used = resource.getrusage(resource.RUSAGE_SELF)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     soft = int(used.ru_utime + used.ru_stime + timeout_s) + CPU_GRACE_S
     resource.setrlimit(resource.RLIMIT_CPU, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
-    return task.score(request)
+    return task.decide(request)
