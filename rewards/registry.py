@@ -32,11 +32,16 @@ def register(task: Task) -> Task:
 
 
 def get_task(name: str) -> Task:
-    """The task of that name; UserError with the nearest name when there is none."""
+    """The task of that name, or of a user's file when it is the path of one (it ends in .py).
+
+    Raises UserError, with the nearest name when there is none.
+    """
     _discover()
+    if name.endswith(".py"):
+        return load_user_task(name)
     if name not in _tasks:
         near = difflib.get_close_matches(name, _tasks, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known tasks: {', '.join(sorted(_tasks))}"
+        hint = f"did you mean {near[0]!r}?" if near else f"known tasks: {', '.join(sorted(_tasks))}; or a .py file"
         raise UserError(f"task {name!r} does not exist: {hint}")
     return _tasks[name]
 

@@ -107,9 +107,13 @@ def stage_key(config: RunConfig, name: str, parent_key: str | None) -> str:
 
 
 def _file_hashes(settings: Any) -> dict[str, str]:
-    """Hash of every input file named by a `file: {path}` block, so that other content means another key."""
+    """Hash of every input file named by a `file: {path}` block and of every task file, so that other content means
+    another key."""
     found: dict[str, str] = {}
     if isinstance(settings, dict):
+        for name in settings:
+            if name.endswith(".py"):
+                found[name] = hashlib.sha256(Path(name).read_bytes()).hexdigest()
         file = settings.get("file")
         if isinstance(file, dict) and file.get("path"):
             path = Path(file["path"])

@@ -18,15 +18,30 @@ from data.filters import Decontaminator
 from data.records import Prompt, UserError
 from data.sources import load_prompts
 from rewards.registry import get_task
-from rewards.task import make_prompt
+from rewards.task import Task, make_prompt
 
 HARD_SWITCH = "enable_thinking=False"
 """Stands where a flag would for prompts that ask for no thinking by the template's argument."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TaskFile:
+    """A user's own prompts for one task: JSONL, parquet or a Hugging Face folder, in the place of generated ones.
+
+    Rows are `{messages, reference}` with the reference's keys as the task wants them (`fourstage rewards preview TASK
+    --json` shows some), or a question and an answer under the names given here.
+    """
+
+    path: str
+    question_field: str = "question"
+    answer_field: str = "answer"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TaskShare:
     """How much of one task: its weight in a mixture, its difficulty levels (used in turn), and the modes asked for.
+
+    `file` takes the place of the task's generator.
 
     `non_thinking_share` of the prompts ask for no thinking: `hard_share` of these by the hard switch (the empty block
     is prefilled), the rest by /no_think. Of the others `flagged_share` carry /think and the rest no flag. A task that
@@ -38,6 +53,7 @@ class TaskShare:
     non_thinking_share: float | None = None
     hard_share: float = 0.0
     flagged_share: float = 0.5
+    file: TaskFile | None = None
 
     def validate(self) -> None:
         if not self.weight > 0:
@@ -62,7 +78,10 @@ class FileSource:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PromptMix:
-    """A mixture of prompts: generated tasks by weight, or, when `file` is set, that file in their place."""
+    """A mixture of prompts: tasks by weight, or, when `file` is set, that file in their place.
+
+    A key of `tasks` is the name of a reward task, or the path of a Python file that defines one (`rewards.registry`).
+    """
 
     tasks: dict[str, TaskShare] = field(default_factory=dict)
     file: FileSource | None = None
@@ -109,8 +128,12 @@ def require_readable_files(settings: Any) -> None:
 
     Called before a run starts: a broken line must not come to light after an hour of training.
     """
-    if isinstance(settings, PromptMix) and settings.file is not None:
-        mixed_prompts(settings, count=1, seed=0, purpose="check")
+    if isinstance(settings, PromptMix):
+        if settings.file is not None:
+            mixed_prompts(settings, count=1, seed=0, purpose="check")
+        for name, share in settings.tasks.items():
+            if share.file is not None:
+                file_prompts(name, share.file)
     elif dataclasses.is_dataclass(settings):
         for item in dataclasses.fields(settings):
             require_readable_files(getattr(settings, item.name))
@@ -127,7 +150,19 @@ def _quotas(weights: Mapping[str, float], count: int) -> dict[str, int]:
 
 
 def _task_prompts(name: str, share: TaskShare, quota: int, *, seed: int, purpose: str, distinct: bool) -> list[Prompt]:
-    task = get_task(name)
+    if share.file is not None:
+        prompts = file_prompts(name, share.file)
+        random.Random(f"file/{purpose}/{seed}").shuffle(prompts)
+        prompts = prompts[:quota]
+    else:
+        prompts = _generated_prompts(get_task(name), share, quota, seed=seed, purpose=purpose, distinct=distinct)
+    flags = _flags(share, len(prompts), random.Random(f"flags/{name}/{purpose}/{seed}"))
+    return [with_flag(prompt, flag) if flag else prompt for prompt, flag in zip(prompts, flags, strict=True)]
+
+
+def _generated_prompts(
+    task: Task, share: TaskShare, quota: int, *, seed: int, purpose: str, distinct: bool
+) -> list[Prompt]:
     numeric_seed = random.Random(f"{purpose}/{seed}").getrandbits(48)
     seen: set[str] = set()
     prompts: list[Prompt] = []
@@ -140,8 +175,25 @@ def _task_prompts(name: str, share: TaskShare, quota: int, *, seed: int, purpose
         if not distinct or text not in seen:
             seen.add(text)
             prompts.append(prompt)
-    flags = _flags(share, len(prompts), random.Random(f"flags/{name}/{purpose}/{seed}"))
-    return [with_flag(prompt, flag) if flag else prompt for prompt, flag in zip(prompts, flags, strict=True)]
+    return prompts
+
+
+def file_prompts(name: str, file: TaskFile) -> list[Prompt]:
+    """All prompts of a task's file, in its order; UserError when a reference lacks what the task's verifier reads."""
+    task = get_task(name)
+    prompts = load_prompts(
+        file.path, task=task.name, question_field=file.question_field, answer_field=file.answer_field
+    )
+    for prompt in prompts:
+        known = prompt.reference if isinstance(prompt.reference, Mapping) else {}
+        missing = [key for key in task.reference_keys if key not in known]
+        if missing:
+            asked = prompt_text(prompt)
+            raise UserError(
+                f"{file.path}: the row that asks {asked[:60]!r} has the reference {json.dumps(prompt.reference)[:60]}, "
+                f"which lacks {missing[0]!r}; task {task.name!r} needs {', '.join(task.reference_keys)}"
+            )
+    return prompts
 
 
 def _flags(share: TaskShare, count: int, rng: random.Random) -> list[str]:

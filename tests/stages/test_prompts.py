@@ -19,6 +19,7 @@ from stages.prompts import (
     FileSource,
     HeldOut,
     PromptMix,
+    TaskFile,
     TaskShare,
     mixed_prompts,
     prompt_of_record,
@@ -211,3 +212,55 @@ def test_settings_that_cannot_work_are_refused_by_name(mix: PromptMix | TaskShar
     with pytest.raises(UserError) as caught:
         mix.validate()
     assert str(caught.value).startswith(message)
+
+
+# ---------------------------------------------------------------------------------------------- a user's own prompts
+
+USER_TASK = """
+from data.records import Score
+from rewards.task import Task, TaskItem
+
+TASK = Task(
+    name="parrot", area="specialised", reward_type="rule", summary="s", hack="h", guard="g",
+    generate=lambda rng, difficulty: TaskItem(({"role": "user", "content": f"Say {rng.random()}"},), {"say": "x"}),
+    max_difficulty=0, verify=lambda request, parsed: Score.of(float(parsed.answer == request.reference["say"])),
+    reference_keys=("say",), known_good=(), known_bad=(),
+)
+"""
+
+
+def test_a_file_takes_the_place_of_one_tasks_generator(tmp_path: Path) -> None:
+    rows = [
+        {"messages": [{"role": "user", "content": f"JSON {n}?"}], "reference": {"schema": {}, "values": {"n": n}}}
+        for n in range(6)
+    ]
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    own = TaskShare(file=TaskFile(path=str(file)), non_thinking_share=0.5, hard_share=1.0)
+    mix = PromptMix(tasks={"json_answer": own, "arithmetic": TaskShare()})
+    drawn = mixed_prompts(mix, count=8, seed=0, purpose="p")
+    mine = [prompt for prompt in drawn if prompt.task == "json_answer"]
+    assert len(mine) == 4
+    assert {prompt_text(prompt) for prompt in mine} <= {f"JSON {n}?" for n in range(6)}
+    assert sorted(str(prompt.enable_thinking) for prompt in mine) == ["False", "False", "None", "None"]
+    assert mixed_prompts(mix, count=8, seed=0, purpose="p") == drawn
+    assert len([p for p in mixed_prompts(mix, count=40, seed=0, purpose="p") if p.task == "json_answer"]) == 6
+
+
+def test_a_file_whose_reference_lacks_what_the_verifier_reads_is_refused_before_the_run(tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_text(json.dumps({"messages": [{"role": "user", "content": "JSON?"}], "reference": {"schema": {}}}))
+    mix = PromptMix(tasks={"json_answer": TaskShare(file=TaskFile(path=str(file)))})
+    with pytest.raises(UserError, match=r"mine.jsonl: the row that asks 'JSON\?' .* lacks 'values'"):
+        require_readable_files(GeneralRLConfig(prompts=mix, reasoning_replay=0))
+
+
+def test_a_python_file_is_a_task_like_any_other(tmp_path: Path) -> None:
+    file = tmp_path / "parrot.py"
+    file.write_text(USER_TASK)
+    mix = PromptMix(tasks={str(file): TaskShare(), "arithmetic": TaskShare()})
+    mix.validate()
+    drawn = mixed_prompts(mix, count=6, seed=0, purpose="p")
+    assert Counter(prompt.task for prompt in drawn) == {"parrot": 3, "arithmetic": 3}
+    with pytest.raises(UserError, match=r"absent\.py' does not exist"):
+        PromptMix(tasks={str(tmp_path / "absent.py"): TaskShare()}).validate()
