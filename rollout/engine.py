@@ -140,7 +140,11 @@ class Engine:
         return len(self._pending)
 
     def generate(
-        self, requests: Sequence[GenerationRequest], *, on_progress: Callable[[int, int], None] | None = None
+        self,
+        requests: Sequence[GenerationRequest],
+        *,
+        on_progress: Callable[[int, int], None] | None = None,
+        on_finished: Callable[[Sequence[Completion]], None] | None = None,
     ) -> list[Completion]:
         """Run `requests` to their end; completions come in the order of the requests."""
         if self._pending:
@@ -158,6 +162,8 @@ class Engine:
             for completion in finished:
                 done[completion.prompt_uid, completion.sample_index] = completion
                 tokens += len(completion.token_ids)
+            if finished and on_finished:
+                on_finished(finished)
             if finished and on_progress:
                 on_progress(len(done), tokens)
         self.num_generated_tokens += tokens

@@ -57,9 +57,17 @@ class Policy(Protocol):
     """A source of completions."""
 
     def generate(
-        self, requests: Sequence[GenerationRequest], *, on_progress: Callable[[int, int], None] | None = None
+        self,
+        requests: Sequence[GenerationRequest],
+        *,
+        on_progress: Callable[[int, int], None] | None = None,
+        on_finished: Callable[[Sequence[Completion]], None] | None = None,
     ) -> list[Completion]:
-        """Completions in the order of `requests`; `on_progress` hears (finished requests, generated tokens)."""
+        """Completions in the order of `requests`; `on_progress` hears (finished requests, generated tokens).
+
+        `on_finished` gets every completion once, in any order, while others are still being sampled: what is done with
+        it there costs no time of its own.
+        """
         ...
 
 

@@ -112,7 +112,11 @@ class RolloutPool:
         return f"its last lines ({log}): {' | '.join(last) or 'none'}"
 
     def generate(
-        self, requests: Sequence[GenerationRequest], *, on_progress: Callable[[int, int], None] | None = None
+        self,
+        requests: Sequence[GenerationRequest],
+        *,
+        on_progress: Callable[[int, int], None] | None = None,
+        on_finished: Callable[[Sequence[Completion]], None] | None = None,
     ) -> list[Completion]:
         """Sample all `requests`; completions come in their order. Requests of one prompt go to one worker."""
         require_distinct(requests)
@@ -132,6 +136,8 @@ class RolloutPool:
                 tokens += len(completion.token_ids)
             if num_pending:
                 running[self._workers[index].advance.remote(_SLICE_S)] = index
+            if on_finished and finished:
+                on_finished(finished)
             if on_progress:
                 on_progress(len(done), tokens)
         return [done[request.prompt_uid, request.sample_index] for request in requests]

@@ -62,7 +62,11 @@ class FakePolicy:
         self.calls: list[list[GenerationRequest]] = []
 
     def generate(
-        self, requests: Sequence[GenerationRequest], *, on_progress: Callable[[int, int], None] | None = None
+        self,
+        requests: Sequence[GenerationRequest],
+        *,
+        on_progress: Callable[[int, int], None] | None = None,
+        on_finished: Callable[[Sequence[Completion]], None] | None = None,
     ) -> list[Completion]:
         self.calls.append(list(requests))
         completions = []
@@ -82,6 +86,8 @@ class FakePolicy:
                     text=text,
                 )
             )
+        if on_finished is not None:
+            on_finished(completions)
         if on_progress is not None:
             on_progress(len(completions), sum(len(c.token_ids) for c in completions))
         return completions
