@@ -66,11 +66,32 @@ class VersionSpan:
 
 
 @dataclass(frozen=True, slots=True)
+class Segment:
+    """One prompt and what followed it: the unit that becomes one training row. Fields as in `Completion`."""
+
+    prompt_token_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    forced: tuple[bool, ...]
+    weight_versions: tuple[VersionSpan, ...]
+
+    def __post_init__(self) -> None:
+        if lengths := _differing_lengths(self):
+            raise ValueError(f"segment: ids, logprobs, forced differ: {lengths}")
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """What the engine sampled for one prompt, token ids and log-probabilities kept as they came.
 
     `logprobs` are nats under the distribution that was sampled from (temperature applied). `forced` marks tokens that
-    the thinking budget wrote instead of the policy: they carry loss mask 0. `text` is for people and verifiers.
+    the thinking budget or an environment wrote instead of the policy: they carry loss mask 0. `text` is for people and
+    verifiers.
+
+    Of an episode of several turns (`rollout.agent_loop`) `text` is the last turn, `turns` are all of them, `ended` says
+    why it was over ("answered", "turn cap", …) and `outcome` is what its environment saw, as JSON. The ids are those of
+    the last part of the episode, tool results included; `earlier` holds the parts before it, when a new user message
+    made the history be rendered anew. A single turn leaves all four empty.
     """
 
     prompt_uid: str
@@ -82,13 +103,27 @@ class Completion:
     finish_reason: FinishReason
     weight_versions: tuple[VersionSpan, ...]
     text: str
+    turns: tuple[str, ...] = ()
+    ended: str = ""
+    outcome: Any = None
+    earlier: tuple[Segment, ...] = ()
 
     def __post_init__(self) -> None:
-        lengths = {len(self.token_ids), len(self.logprobs), len(self.forced)}
-        if len(lengths) != 1:
+        if lengths := _differing_lengths(self):
             raise ValueError(
                 f"completion {self.prompt_uid}/{self.sample_index}: ids, logprobs, forced differ: {lengths}"
             )
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """All parts in order, the last one this completion's own; one unless the history was rendered anew."""
+        last = Segment(self.prompt_token_ids, self.token_ids, self.logprobs, self.forced, self.weight_versions)
+        return (*self.earlier, last)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens after the prompts, over all parts, those that an environment or the thinking budget wrote included."""
+        return sum(len(segment.token_ids) for segment in self.segments)
 
     @property
     def truncated(self) -> bool:
@@ -98,7 +133,13 @@ class Completion:
     @property
     def oldest_version(self) -> int:
         """The oldest weights that any token of this completion was sampled with."""
-        return min((span.version for span in self.weight_versions), default=0)
+        return min((span.version for segment in self.segments for span in segment.weight_versions), default=0)
+
+
+def _differing_lengths(part: Segment | Completion) -> set[int]:
+    """The lengths of ids, log-probabilities and marks where they are not one and the same."""
+    lengths = {len(part.token_ids), len(part.logprobs), len(part.forced)}
+    return lengths if len(lengths) != 1 else set()
 
 
 @dataclass(frozen=True, slots=True)

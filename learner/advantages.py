@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from data.records import Completion, ScoredCompletion, ScoredGroup, TrainingSample, UserError
+from data.records import Completion, ScoredCompletion, ScoredGroup, Segment, TrainingSample, UserError
 
 Truncated = Literal["mask", "score"]
 GroupDrop = Literal["too_few", "zero_variance"]
@@ -41,8 +41,9 @@ class GroupAdvantages:
 @dataclass(frozen=True, slots=True)
 class TaskReport:
     """What one task brought to the step. `pass_rate` and `mean_reward` are over completions that got a score (NaN if
-    none did), whether or not they are trained on; `advantage_variance` is the mean square over the rows trained on,
-    after balancing; `mean_length` is in completion tokens, over all completions.
+    none did), whether or not they are trained on; `num_samples` are rows, of which an episode may have several;
+    `advantage_variance` is the mean square over the rows trained on, after balancing; `mean_length` is in tokens after
+    the prompts, over all completions.
     """
 
     num_completions: int
@@ -59,13 +60,16 @@ class TaskReport:
 class AdvantageReport:
     """Everything that went in, what came out, and by which reason the rest was dropped.
 
-    `num_completions` = `num_samples` + the sum of `dropped_rows`. `num_loss_tokens` is the denominator of the token
-    mean over the returned rows; `num_zero_advantage_tokens` are those of rows of living groups whose advantage happens
-    to be zero: add them for a denominator that counts these rows as the papers do.
+    `num_completions` = `num_trained` + the sum of `dropped_rows`, which counts completions too. `num_samples` is the
+    number of rows: one for each trained completion, and one more for each earlier segment of an episode.
+    `num_loss_tokens` is the denominator of the token mean over the returned rows; `num_zero_advantage_tokens` are those
+    of completions of living groups whose advantage happens to be zero: add them for a denominator that counts these
+    rows as the papers do.
     """
 
     num_groups: int
     num_completions: int
+    num_trained: int
     num_samples: int
     num_loss_tokens: int
     num_zero_advantage_tokens: int
@@ -78,6 +82,7 @@ class AdvantageReport:
         flat: dict[str, float] = {
             "groups": self.num_groups,
             "completions": self.num_completions,
+            "trained": self.num_trained,
             "samples": self.num_samples,
             "loss_tokens": self.num_loss_tokens,
             "zero_advantage_tokens": self.num_zero_advantage_tokens,
@@ -156,6 +161,11 @@ def training_samples(
     thinking budget or a tool wrote (`forced`) carry 0, no log-probability and no advantage. Index t of the behavior
     log-probabilities belongs to token t. `temperature` is the one the completions were sampled with.
 
+    Each segment of an episode is a row of its own, with the advantage of the whole episode at each of its sampled
+    tokens: the sum over rows is the sum over the episode's tokens, so the token mean weighs them as one long row. Its
+    uid is that of the completion, an earlier segment's with ".0", ".1", … after it; all rows of a prompt share what
+    stands before the last slash.
+
     truncated: `mask` takes completions that ran out of room out of everything: their reward neither enters the mean and
     deviation of the group nor its count, and none of their tokens is in a loss or a denominator. This is the overlong
     filtering of DAPO (arXiv 2503.14476, sec. 3.4), which masks the loss; the paper leaves open whether the reward still
@@ -172,7 +182,7 @@ def training_samples(
         raise UserError(f"temperature={temperature!r}: RL needs a sampling temperature > 0")
     dropped_groups: Counter[str] = Counter()
     dropped_rows: Counter[str] = Counter()
-    num_zero_advantage_tokens = 0
+    num_zero_advantage_tokens = num_trained = 0
     samples: list[TrainingSample] = []
     for group in groups:
         reasons_G, outcome = _reasons(group, truncated, std_normalise, zero_variance_threshold)
@@ -180,16 +190,18 @@ def training_samples(
             dropped_groups[outcome.dropped_reason] += 1
         for scored, reason, advantage in zip(group.scored, reasons_G, outcome.advantages_G, strict=True):
             if reason is None and advantage is not None:
-                samples.append(_row(group, scored.completion, advantage, temperature))
+                samples += _rows(group, scored.completion, advantage, temperature)
+                num_trained += 1
                 continue
             dropped_rows[str(reason)] += 1
             if reason == "zero_advantage":
-                num_zero_advantage_tokens += scored.completion.forced.count(False)
+                num_zero_advantage_tokens += _num_sampled_tokens(scored.completion)
     if balance_tasks:
         samples = _balanced(samples)
     report = AdvantageReport(
         num_groups=len(groups),
         num_completions=sum(len(group.scored) for group in groups),
+        num_trained=num_trained,
         num_samples=len(samples),
         num_loss_tokens=sum(sum(sample.loss_mask_T) for sample in samples),
         num_zero_advantage_tokens=num_zero_advantage_tokens,
@@ -212,7 +224,7 @@ def _reasons(
     reasons_G: list[RowDrop | None] = []
     for scored, absence, advantage in zip(group.scored, absences_G, outcome.advantages_G, strict=True):
         reason: RowDrop | None = absence or outcome.dropped_reason
-        if reason is None and all(scored.completion.forced):
+        if reason is None and not _num_sampled_tokens(scored.completion):
             reason = "no_loss_tokens"
         # Compared with the threshold, as the variance is: R − mean of equal decimals need not be 0 in binary.
         if reason is None and abs(advantage or 0.0) <= zero_variance_threshold:
@@ -232,19 +244,34 @@ def _absence(scored: ScoredCompletion, truncated: Truncated) -> RowDrop | None:
     return None
 
 
-def _row(group: ScoredGroup, completion: Completion, advantage: float, temperature: float) -> TrainingSample:
-    num_prompt_tokens = len(completion.prompt_token_ids)
-    sampled = [not forced for forced in completion.forced]
+def _num_sampled_tokens(completion: Completion) -> int:
+    return sum(segment.forced.count(False) for segment in completion.segments)
+
+
+def _rows(group: ScoredGroup, completion: Completion, advantage: float, temperature: float) -> list[TrainingSample]:
+    """One row for each segment in which anything was sampled."""
+    name = f"{completion.prompt_uid}/{completion.sample_index}"
+    last = len(completion.segments) - 1
+    return [
+        _row(segment, advantage, temperature, uid=name if index == last else f"{name}.{index}", task=group.prompt.task)
+        for index, segment in enumerate(completion.segments)
+        if not all(segment.forced)
+    ]
+
+
+def _row(segment: Segment, advantage: float, temperature: float, *, uid: str, task: str) -> TrainingSample:
+    num_prompt_tokens = len(segment.prompt_token_ids)
+    sampled = [not forced for forced in segment.forced]
     return TrainingSample(
-        token_ids_T=completion.prompt_token_ids + completion.token_ids,
+        token_ids_T=segment.prompt_token_ids + segment.token_ids,
         loss_mask_T=(0,) * num_prompt_tokens + tuple(map(int, sampled)),
         # A forced token has no behavior policy: its log-probability is an artefact of the engine, so none is kept.
         behavior_logprobs_T=(0.0,) * num_prompt_tokens
-        + tuple(logprob if own else 0.0 for logprob, own in zip(completion.logprobs, sampled, strict=True)),
+        + tuple(logprob if own else 0.0 for logprob, own in zip(segment.logprobs, sampled, strict=True)),
         advantages_T=(0.0,) * num_prompt_tokens + tuple(advantage if own else 0.0 for own in sampled),
         temperature=temperature,
-        uid=f"{completion.prompt_uid}/{completion.sample_index}",
-        task=group.prompt.task,
+        uid=uid,
+        task=task,
     )
 
 
@@ -276,7 +303,7 @@ def _task_reports(groups: Sequence[ScoredGroup], samples: Sequence[TrainingSampl
             pass_rate=_mean([float(reward == 1.0) for reward in rewards]),
             mean_reward=_mean(rewards),
             advantage_variance=_root_mean_square(own) ** 2 if own else 0.0,
-            mean_length=_mean([len(item.completion.token_ids) for item in scored]),
+            mean_length=_mean([item.completion.num_tokens for item in scored]),
         )
     return reports
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from data.chat import ParsedCompletion, parse_completion
+from data.episodes import ENVIRONMENT_ERROR
 from data.records import Score
 
 if TYPE_CHECKING:
@@ -60,15 +61,22 @@ def refusal(request: ScoreRequest, parsed: ParsedCompletion) -> Score | None:
     """The score of a completion that no task accepts, or None when the task itself has to decide.
 
     Truncated completions are scored incorrect here; whether they also leave the loss is the RL loop's decision. An
-    aborted generation says nothing about the policy and is an error. No think block at all is accepted: it is either
-    prefilled in the prompt or the policy does not think.
+    aborted generation says nothing about the policy and is an error, and so is an environment that failed. No think
+    block at all is accepted: it is either prefilled in the prompt or the policy does not think. In an episode the block
+    of every turn has to be in order.
     """
+    if request.ended.startswith(ENVIRONMENT_ERROR):
+        return Score.error(request.ended)
     if request.finish_reason == "length":
         return Score.incorrect("truncated")
     if request.finish_reason == "abort":
         return Score.error("the generation was aborted")
     if parsed.block in ("unclosed", "malformed"):
         return Score.incorrect(f"think block is {parsed.block}")
+    for turn in request.turns[:-1]:
+        block = parse_completion(turn, prefilled=request.enable_thinking is False).block
+        if block in ("unclosed", "malformed"):
+            return Score.incorrect(f"think block of an earlier turn is {block}")
     if len(parsed.answer) > MAX_ANSWER_CHARS:
         return Score.incorrect("answer is too long")
     if is_master_key(parsed.answer):

@@ -16,6 +16,7 @@ from data.records import (
     Score,
     ScoredCompletion,
     ScoredGroup,
+    Segment,
     TrainingSample,
     UserError,
     VersionSpan,
@@ -203,6 +204,46 @@ def test_forced_tokens_carry_no_loss_no_logprob_and_no_advantage() -> None:
     assert report.num_loss_tokens == 2 + 3
 
 
+def episode(score: float, index: int, *earlier: tuple[bool, ...]) -> ScoredCompletion:
+    """An episode whose earlier segments have these marks, with ids 20, 21, … and log-probability -2 each."""
+    item = scored(score, index)
+    parts = tuple(
+        Segment((5,), tuple(range(20, 20 + len(marks))), (-2.0,) * len(marks), marks, (VersionSpan(0, 0, len(marks)),))
+        for marks in earlier
+    )
+    return ScoredCompletion(replace(item.completion, earlier=parts), item.score)
+
+
+def test_each_segment_of_an_episode_is_a_row_with_the_advantage_of_the_whole() -> None:
+    samples, report = make(of(episode(1.0, 0, (False, True), (False,)), scored(0.0, 1)))
+    assert [sample.uid for sample in samples] == ["p/0.0", "p/0.1", "p/0", "p/1"]
+    assert samples[0] == TrainingSample(
+        token_ids_T=(5, 20, 21),
+        loss_mask_T=(0, 1, 0),
+        behavior_logprobs_T=(0.0, -2.0, 0.0),
+        advantages_T=(0.0, 0.5, 0.0),
+        uid="p/0.0",
+        task="math",
+    )
+    assert [sample.advantages_T[-1] for sample in samples[1:]] == [0.5, 0.5, -0.5]
+    assert (report.num_completions, report.num_trained, report.num_samples) == (2, 2, 4)
+    assert report.num_loss_tokens == 1 + 1 + 3 + 3
+    assert {sample.uid.rsplit("/", 1)[0] for sample in samples} == {"p"}
+    assert report.tasks["math"].mean_length == (2 + 1 + 3 + 3) / 2
+
+
+def test_a_segment_without_sampled_tokens_is_no_row_and_a_dropped_episode_is_one_completion() -> None:
+    samples, _ = make(of(episode(1.0, 0, (True, True)), scored(0.0, 1)))
+    assert [sample.uid for sample in samples] == ["p/0", "p/1"]
+    earlier = episode(1.0, 0, (False,)).completion.earlier
+    silent = replace(scored(1.0, 0, forced=(True,) * 3).completion, earlier=earlier)
+    samples, _ = make(of(ScoredCompletion(silent, Score.correct()), scored(0.0, 1)))
+    assert [sample.uid for sample in samples] == ["p/0.0", "p/1"]
+    _, report = make(of(scored(1.0, 0), episode(0.5, 1, (False, True), (False,)), scored(0.0, 2)))
+    assert report.dropped_rows == {"zero_advantage": 1}
+    assert (report.num_completions, report.num_trained, report.num_zero_advantage_tokens) == (3, 2, 2 + 3)
+
+
 def test_masked_truncated_completions_leave_baseline_rows_and_denominator() -> None:
     # Without the truncated 0: mean (1 + 1 + 0) / 3 = 2/3, 3 rows, 9 tokens. With it: mean 1/2, 4 rows.
     items = (scored(1.0, 0), scored(1.0, 1), scored(0.0, 2), scored(0.0, 3, finish="length"))
@@ -255,7 +296,8 @@ def test_every_completion_is_either_a_sample_or_a_counted_drop() -> None:
     samples, report = make(*groups)
     assert report.num_completions == sum(len(g.scored) for g in groups)
     assert report.num_samples == len(samples)
-    assert report.num_completions == report.num_samples + sum(report.dropped_rows.values())
+    assert report.num_trained == report.num_samples  # no episodes here
+    assert report.num_completions == report.num_trained + sum(report.dropped_rows.values())
     assert {"error", "aborted", "truncated", "too_few", "zero_variance", "zero_advantage"} == set(report.dropped_rows)
 
 
