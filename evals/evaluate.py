@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
+from typing import Any, Protocol
 
 from data.records import Completion, Prompt, Score, UserError
 from evals.statistics import bootstrap_interval
@@ -21,9 +21,23 @@ from evals.summary import BenchmarkResult, EvalMode
 from rewards.registry import get_task
 from rewards.task import make_prompt
 from rollout.groups import build_requests
-from rollout.policy import GenerationRequest, Policy, SamplingConfig
+from rollout.policy import GenerationRequest, SamplingConfig
 
-Scorer = Callable[[Sequence[Prompt], Sequence[Completion]], list[Score]]
+OnProgress = Callable[[int, int], None]
+
+
+class RollOut(Protocol):
+    """Samples requests, in several turns where the task has an environment, and scores what comes back."""
+
+    def __call__(
+        self,
+        prompts: Sequence[Prompt],
+        requests: Sequence[GenerationRequest],
+        on_progress: OnProgress | None,
+    ) -> tuple[Sequence[Completion], Sequence[Score]]:
+        """Completions and scores in the order of `requests`."""
+        ...
+
 
 BOOTSTRAP_SEED = 20260101
 
@@ -124,20 +138,19 @@ def evaluate(
     stage: str,
     config: EvaluationConfig,
     *,
-    policy: Policy,
-    scorer: Scorer,
+    roll_out: RollOut,
     tokenizer: Any,
     seed: int,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Measure the policy on every benchmark and mode; `seed` seeds the sampling."""
+    """Measure a policy on every benchmark and mode; `roll_out` samples and scores, `seed` seeds the sampling."""
     prompts = held_out_prompts(config)
     jobs = [
         _job(stage, name, mode, prompts[name], config, tokenizer, seed, sampling=None)
         for name, benchmark in config.benchmarks.items()
         for mode in benchmark.modes
     ]
-    return _run(stage, jobs, policy, scorer, tokenizer, on_progress)
+    return _run(stage, jobs, roll_out, tokenizer, on_progress)
 
 
 def budget_curve(
@@ -145,8 +158,7 @@ def budget_curve(
     config: EvaluationConfig,
     median_thinking_tokens: int,
     *,
-    policy: Policy,
-    scorer: Scorer,
+    roll_out: RollOut,
     tokenizer: Any,
     seed: int,
     on_progress: Callable[[int, int], None] | None = None,
@@ -164,7 +176,7 @@ def budget_curve(
             _job(stage, name, "thinking", prompts[name], config, tokenizer, seed, sampling=sampling)
             for name in config.budget_benchmarks
         ]
-        evaluation = _run(stage, jobs, policy, scorer, tokenizer, on_progress)
+        evaluation = _run(stage, jobs, roll_out, tokenizer, on_progress)
         values = [value for result in evaluation.results for value in result.per_prompt]
         interval = bootstrap_interval(values, seed=BOOTSTRAP_SEED)
         points.append(
@@ -215,12 +227,15 @@ def _job(
 def _run(
     stage: str,
     jobs: Sequence[_Job],
-    policy: Policy,
-    scorer: Scorer,
+    roll_out: RollOut,
     tokenizer: Any,
     on_progress: Callable[[int, int], None] | None,
 ) -> Evaluation:
-    completions = policy.generate([request for job in jobs for request in job.requests], on_progress=on_progress)
+    completions, all_scores = roll_out(
+        [prompt for job in jobs for prompt in job.prompts],
+        [request for job in jobs for request in job.requests],
+        on_progress,
+    )
     results: list[BenchmarkResult] = []
     rollouts: list[dict[str, Any]] = []
     thinking_lengths: list[int] = []
@@ -228,8 +243,8 @@ def _run(
     begin = 0
     for job in jobs:
         mine = completions[begin : begin + len(job.requests)]
+        scores = all_scores[begin : begin + len(job.requests)]
         begin += len(job.requests)
-        scores = scorer(job.prompts, mine)
         results.append(_result(stage, job, mine, scores))
         rollouts += [_rollout(stage, job, index, mine, scores) for index in range(min(8, len(mine)))]
         if job.mode == "thinking" and get_task(job.prompts[0].task).area == "reasoning":
@@ -238,7 +253,7 @@ def _run(
         results=tuple(results),
         rollouts=tuple(rollouts),
         median_thinking_tokens=round(median(thinking_lengths)) if thinking_lengths else 0,
-        num_tokens=sum(len(completion.token_ids) for completion in completions),
+        num_tokens=sum(completion.num_tokens for completion in completions),
     )
 
 
@@ -260,7 +275,7 @@ def _result(stage: str, job: _Job, completions: Sequence[Completion], scores: Se
         high=interval.high,
         n=interval.n,
         num_samples=len(completions),
-        mean_tokens=sum(len(completion.token_ids) for completion in completions) / len(completions),
+        mean_tokens=sum(completion.num_tokens for completion in completions) / len(completions),
         truncated_share=sum(completion.truncated for completion in completions) / len(completions),
         error_count=sum(score.outcome == "error" for score in scores),
         per_prompt=per_prompt,
@@ -286,6 +301,8 @@ def _rollout(
         "reward": score.reward,
         "outcome": score.outcome,
         "reason": score.reason,
-        "tokens": len(completion.token_ids),
+        "turns": list(completion.turns),
+        "ended": completion.ended,
+        "tokens": completion.num_tokens,
         "finish_reason": completion.finish_reason,
     }

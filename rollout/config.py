@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from data.episodes import EpisodeLimits
 from data.records import UserError
 
 
@@ -38,6 +39,7 @@ class RolloutConfig:
     num_gpus_per_worker: float = 0.0
     num_threads: int = 0  # of one worker; 0: the machine's cores shared among the workers
     engine: EngineConfig = field(default_factory=EngineConfig)
+    episodes: EpisodeLimits = field(default_factory=EpisodeLimits)
     start_timeout_s: float = 600.0
     answer_timeout_s: float = 300.0  # a weight update, a scoring pass or a slice of generation that takes longer hangs
     max_logprob_gap: float = 1e-3  # nats; float32 agrees to 1e-5, bfloat16 needs about 0.1

@@ -124,7 +124,7 @@ def _examples(
     responses = teacher_responses(
         queries, config.teacher, num_candidates=config.num_candidates, seed=context.seed, services=services
     )
-    scores = services.verifiers.score_all(
+    scores = services.score(
         [ScoreRequest(r.prompt.task, r.prompt.messages, r.prompt.reference, r.answer) for r in responses]
     )
     candidates = [Candidate(r.prompt, r.reasoning, r.answer, s) for r, s in zip(responses, scores, strict=True)]

@@ -100,6 +100,7 @@ def stage_key(config: RunConfig, name: str, parent_key: str | None) -> str:
                 "ngram": config.evaluation.decontamination_ngram,
             },
             "engine": {"dtype": config.rollout.engine.dtype, "max_model_len": config.rollout.engine.max_model_len},
+            "episodes": to_dict(config.rollout.episodes),
             "template": hashlib.sha256(chat_template().encode()).hexdigest(),
             "files": _file_hashes(settings),
         }

@@ -23,6 +23,7 @@ from rollout.groups import assemble_groups, build_requests
 from rollout.policy import SamplingConfig, sampling_for_training
 from stages.services import Services
 from stages.stage_context import StageContext
+from stages.task_watch import TaskWatch, TaskWatchConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +59,7 @@ class RLConfig:
     truncated: str = "mask"
     balance_tasks: bool = False
     mode_gate: bool = False
+    task_watch: TaskWatchConfig = field(default_factory=TaskWatchConfig)
     save_every: int = 5
     samples_per_step: int = 8
     collapse_after: int = 10
@@ -139,6 +141,7 @@ class _Loop:
         self.step = int(state.get("step", 0))
         self.controller = _controller(config, state.get("entropy_target"))
         self.entropy = EntropyState.from_json(state["entropy"]) if state.get("entropy") else None
+        self.watch = TaskWatch.from_json(config.task_watch, state.get("tasks", {}))
         self.best_reward = float(state.get("best_reward", 0.0))
         self.low_steps = int(state.get("low_steps", 0))
         probe = build_requests(
@@ -151,6 +154,7 @@ class _Loop:
         return {
             "entropy": self.entropy.to_json() if self.entropy else None,
             "entropy_target": self.controller.target if self.controller else None,
+            "tasks": self.watch.to_json(),
             "best_reward": self.best_reward,
             "low_steps": self.low_steps,
         }
@@ -170,6 +174,8 @@ class _Loop:
         metrics |= self._publish(step, groups, timing)
         metrics |= _rollout_metrics(groups, report)
         self._record(step, groups, metrics, timing)
+        for line in self.watch.observe(report.tasks):
+            self.context.progress.warn(f"{self.context.stage}: {line}")
         self._watch_collapse(metrics["reward"])
         return metrics
 
@@ -185,11 +191,15 @@ class _Loop:
             purpose=self.context.stage,
             step=step,
         )
-        with _timed(timing, "generate_s"):
-            completions = self.pool.generate(requests)
-        with _timed(timing, "score_s"):
-            scores = self.services.score(batch, completions, mode_gate=config.mode_gate)
-        return assemble_groups(batch, completions, scores)
+        rollouts = self.services.roll_out(
+            self.pool, batch, requests, tokenizer=self.tokenizer, mode_gate=config.mode_gate
+        )
+        timing |= {
+            "generate_s": rollouts.generate_s,
+            "score_s": rollouts.score_s,
+            "score_while_generating_s": rollouts.overlapped_s,
+        }
+        return assemble_groups(batch, rollouts.completions, rollouts.scores)
 
     def _learn(self, samples: list[TrainingSample], timing: dict[str, float]) -> dict[str, float]:
         """Optimizer steps on minibatches of whole groups; nothing to learn from is counted, not hidden."""
@@ -240,9 +250,7 @@ class _Loop:
     ) -> None:
         context = self.context
         timing["tokens_per_s"] = metrics["completion_tokens"] / timing["generate_s"]
-        timing["step_s"] = sum(
-            value for name, value in timing.items() if name.endswith("_s") and name != "tokens_per_s"
-        )
+        timing["step_s"] = sum(timing.get(name, 0.0) for name in ("generate_s", "score_s", "learn_s", "sync_s"))
         context.num_tokens += int(metrics["completion_tokens"])
         context.metrics.append({"stage": context.stage, "step": step + 1, **metrics, "timing": timing})
         for group in groups[: self.config.samples_per_step]:
@@ -279,7 +287,9 @@ def sample_row(stage: str, step: int, group: ScoredGroup, index: int) -> dict[st
         "reward": scored.score.reward,
         "outcome": scored.score.outcome,
         "reason": scored.score.reason,
-        "tokens": len(scored.completion.token_ids),
+        "turns": list(scored.completion.turns),
+        "ended": scored.completion.ended,
+        "tokens": scored.completion.num_tokens,
         "finish_reason": scored.completion.finish_reason,
     }
 
@@ -293,7 +303,7 @@ def _controller(config: RLConfig, target: float | None) -> EntropyController | N
 def _rollout_metrics(groups: Sequence[ScoredGroup], report: AdvantageReport) -> dict[str, float]:
     scored = [item for group in groups for item in group.scored]
     rewards = [item.score.reward for item in scored if item.score.reward is not None]
-    lengths = [len(item.completion.token_ids) for item in scored]
+    lengths = [item.completion.num_tokens for item in scored]
     return {
         "reward": sum(rewards) / len(rewards) if rewards else math.nan,
         "verifier_errors": sum(item.score.outcome == "error" for item in scored),

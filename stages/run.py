@@ -14,11 +14,12 @@ from typing import Any
 
 from configs.load import config_hash, to_dict
 from data.files import read_json, read_rows, require_free_space, write_json
-from data.records import UserError
-from evals.evaluate import BOOTSTRAP_SEED, EvaluationConfig, budget_curve, evaluate
+from data.records import Completion, Prompt, Score, UserError
+from evals.evaluate import BOOTSTRAP_SEED, EvaluationConfig, OnProgress, RollOut, budget_curve, evaluate
 from evals.report import ReportInputs, write_report
 from evals.statistics import Interval
 from evals.summary import BenchmarkResult, BudgetPoint, compare_stages, summary_dict, write_summary
+from rollout.policy import GenerationRequest
 from stages.pipeline import MIN_FREE_BYTES, Checkpoint, Pipeline, PlannedStage, plan_stages, prepare_run, start_of
 from stages.progress import Progress
 from stages.prompts import require_readable_files
@@ -160,8 +161,7 @@ def _evaluated(
     found = evaluate(
         planned.name,
         config,
-        policy=services.policy(checkpoint.path),
-        scorer=services.score,
+        roll_out=_roll_out(services, checkpoint.path),
         tokenizer=services.tokenizer(checkpoint.path),
         seed=seed,
         on_progress=on_progress,
@@ -174,6 +174,19 @@ def _evaluated(
     }
     write_json(path, record)
     return record
+
+
+def _roll_out(services: Services, folder: Path) -> RollOut:
+    """What the evaluation samples with: the checkpoint in the rollout engines."""
+
+    def roll_out(
+        prompts: Sequence[Prompt], requests: Sequence[GenerationRequest], on_progress: OnProgress | None
+    ) -> tuple[Sequence[Completion], Sequence[Score]]:
+        policy, tokenizer = services.policy(folder), services.tokenizer(folder)
+        found = services.roll_out(policy, prompts, requests, tokenizer=tokenizer, on_progress=on_progress)
+        return found.completions, found.scores
+
+    return roll_out
 
 
 def _evaluation_progress(progress: Progress, title: str, config: EvaluationConfig) -> Any:
@@ -198,8 +211,7 @@ def _budget(
         planned.name,
         config,
         evaluation["median_thinking_tokens"],
-        policy=services.policy(checkpoint.path),
-        scorer=services.score,
+        roll_out=_roll_out(services, checkpoint.path),
         tokenizer=services.tokenizer(checkpoint.path),
         seed=seed,
     )

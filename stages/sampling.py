@@ -37,7 +37,7 @@ def sample_and_score(
         purpose=purpose,
         want_logprobs=False,
     )
-    completions = services.policy(start).generate(requests)
-    context.num_tokens += sum(len(completion.token_ids) for completion in completions)
-    scores = services.score(prompts, completions, mode_gate=mode_gate)
-    return [ScoredCompletion(completion, score) for completion, score in zip(completions, scores, strict=True)]
+    tokenizer = services.tokenizer(start)
+    rollouts = services.roll_out(services.policy(start), prompts, requests, tokenizer=tokenizer, mode_gate=mode_gate)
+    context.num_tokens += sum(completion.num_tokens for completion in rollouts.completions)
+    return rollouts.scored()

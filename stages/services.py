@@ -12,19 +12,20 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from data.chat import parse_completion
 from data.records import Completion, Prompt, Score, UserError
+from rewards.scorer import Scorer
 from rewards.task import ScoreRequest
 from rewards.verifier_pool import VerifierPool
-from rollout.policy import GenerationRequest
+from rollout.policy import GenerationRequest, Policy
 from stages.progress import Progress
+from stages.rollouts import OnProgress, Rollouts, error_examples, roll_out
 
 if TYPE_CHECKING:
     from learner.workers import RemoteLearner
@@ -55,7 +56,9 @@ class Services:
         self.config = config
         self.run_dir = run_dir
         self.progress = progress
-        self.verifiers = VerifierPool(num_workers=config.verifiers.num_workers, timeout_s=config.verifiers.timeout_s)
+        self.scorer = Scorer(
+            VerifierPool(num_workers=config.verifiers.num_workers, timeout_s=config.verifiers.timeout_s)
+        )
         self._pool: RolloutPool | None = None
         self._learner: RemoteLearner | None = None
         self._ray_started = False
@@ -138,45 +141,48 @@ class Services:
             )
         return SyncCheck(worst, sum(gaps) / max(1, len(gaps)))
 
-    # ---- scoring
+    # ---- rollouts and scores
 
-    def score(
-        self, prompts: Sequence[Prompt], completions: Sequence[Completion], *, mode_gate: bool = False
-    ) -> list[Score]:
-        """Scores in the order of `completions`. With `mode_gate` a completion in the wrong mode earns nothing.
+    def roll_out(
+        self,
+        policy: Policy,
+        prompts: Sequence[Prompt],
+        requests: Sequence[GenerationRequest],
+        *,
+        tokenizer: Any,
+        mode_gate: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> Rollouts:
+        """Sample and score `requests`, episodes included. With `mode_gate` the wrong mode earns nothing.
 
-        Raises UserError with examples when more than the set share of verifiers failed.
+        Raises UserError with examples when more than the set share of verifications failed.
         """
-        by_uid = {prompt.uid: prompt for prompt in prompts}
-        owners = [by_uid[completion.prompt_uid] for completion in completions]
-        scores = self.verifiers.score_all(
-            [
-                ScoreRequest(
-                    prompt.task,
-                    prompt.messages,
-                    prompt.reference,
-                    completion.text,
-                    prompt.enable_thinking,
-                    completion.finish_reason,
-                )
-                for prompt, completion in zip(owners, completions, strict=True)
-            ]
+        rollouts = roll_out(
+            policy,
+            prompts,
+            requests,
+            scorer=self.scorer,
+            tokenizer=tokenizer,
+            limits=self.config.rollout.episodes,
+            max_model_len=self.config.rollout.engine.max_model_len,
+            mode_gate=mode_gate,
+            on_progress=on_progress,
         )
-        if mode_gate:
-            scores = [
-                gate_mode(prompt, completion, score)
-                for prompt, completion, score in zip(owners, completions, scores, strict=True)
-            ]
-        self._check_error_share(scores)
+        self._check_error_share(rollouts.scores, lambda: error_examples(prompts, rollouts))
+        return rollouts
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        """Scores of answers that were not sampled here, such as a teacher's; raises UserError as `roll_out` does."""
+        scores = self.scorer.score_all(requests)
+        self._check_error_share(scores, lambda: sorted({s.reason for s in scores if s.outcome == "error"})[:3])
         return scores
 
-    def _check_error_share(self, scores: Sequence[Score]) -> None:
-        errors = [score for score in scores if score.outcome == "error"]
-        if len(errors) > self.config.verifiers.max_error_share * len(scores):
-            shown = "; ".join(sorted({score.reason for score in errors})[:3])
+    def _check_error_share(self, scores: Sequence[Score], examples: Callable[[], list[str]]) -> None:
+        num_errors = sum(score.outcome == "error" for score in scores)
+        if num_errors > self.config.verifiers.max_error_share * len(scores):
             raise UserError(
-                f"verifiers.max_error_share: {len(errors)} of {len(scores)} verifications failed ({shown}); "
-                "mend the verifier or raise the share"
+                f"verifiers.max_error_share: {num_errors} of {len(scores)} verifications failed "
+                f"({' | '.join(examples())}); mend the verifier or raise the share"
             )
 
     # ---- start and end
@@ -216,7 +222,7 @@ class Services:
 
     def close(self) -> None:
         """End every process that was started; may be called twice."""
-        self.verifiers.close()
+        self.scorer.close()
         if self._pool is not None:
             self._pool.close()
             self._pool = None
@@ -257,17 +263,6 @@ def _await_end(processes: Sequence[psutil.Process]) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):  # it ended meanwhile, which is what is wanted
             process.kill()
     psutil.wait_procs(alive, timeout=_END_TIMEOUT_S)
-
-
-def gate_mode(prompt: Prompt, completion: Completion, score: Score) -> Score:
-    """Zero reward for a completion that does not obey the mode its prompt asks for; errors stay errors."""
-    if score.outcome == "error":
-        return score
-    block = parse_completion(completion.text, prefilled=prompt.enable_thinking is False).block
-    obeyed = block in (("closed",) if prompt.mode == "thinking" else ("empty", "none"))
-    if prompt.mode == "non_thinking" and prompt.enable_thinking is not False and block == "none":
-        obeyed = False  # the empty block is part of the format when nobody prefilled it
-    return score if obeyed else Score.incorrect(f"mode: asked for {prompt.mode}, the think block is {block}")
 
 
 def checkpoint_weights(folder: str | Path) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def _checked_answers(
     clean, contaminated = held_out.exclude(drawn)
     unused = [prompt for prompt in clean if same_item(prompt) not in taken]
     answers = [_direct_answer(prompt, config.non_thinking_error_rate, context.seed) for prompt in unused]
-    scores = services.verifiers.score_all(
+    scores = services.score(
         [
             ScoreRequest(prompt.task, prompt.messages, prompt.reference, answer, enable_thinking=False)
             for prompt, answer in zip(unused, answers, strict=True)

@@ -71,7 +71,17 @@ def config(benchmarks: dict[str, BenchmarkConfig] | None = None, **changes: Any)
 
 
 def measured(policy: Policy, settings: EvaluationConfig, scorer: Any = score, **options: Any) -> Evaluation:
-    return evaluate("base", settings, policy=policy, scorer=scorer, tokenizer=TOKENIZER, seed=0, **options)
+    return evaluate("base", settings, roll_out=roll_out(policy, scorer), tokenizer=TOKENIZER, seed=0, **options)
+
+
+def roll_out(policy: Policy, scorer: Any) -> Any:
+    """Sample with the policy, then score."""
+
+    def rolled_out(prompts: Any, requests: Any, on_progress: Any) -> Any:
+        completions = policy.generate(requests, on_progress=on_progress)
+        return completions, scorer(prompts, completions)
+
+    return rolled_out
 
 
 # ---------------------------------------------------------------------------------------------- held-out prompts
@@ -204,7 +214,7 @@ def test_the_budget_curve_asks_the_same_seeds_under_each_share_of_the_median() -
         budget_shares=(0.0, 0.25, 0.5, 1.0, 2.0),
     )
     points = budget_curve(
-        "general_rl", settings, 15, policy=policy, scorer=score, tokenizer=TOKENIZER, seed=0
+        "general_rl", settings, 15, roll_out=roll_out(policy, score), tokenizer=TOKENIZER, seed=0
     )  # fmt: skip
     assert [point["budget_tokens"] for point in points] == [0, 4, 8, 15, 30]
     assert [point["mean"] for point in points] == [0.0, 0.0, 0.0, 1.0, 1.0]

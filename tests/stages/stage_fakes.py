@@ -13,11 +13,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from data.records import Completion, FinishReason, Prompt, StepResult, TrainingSample, VersionSpan
+from data.episodes import EpisodeLimits
+from data.records import Completion, FinishReason, Prompt, Score, StepResult, TrainingSample, VersionSpan
 from rewards.registry import get_task
-from rewards.task import make_prompt
+from rewards.scorer import Scorer
+from rewards.task import ScoreRequest, make_prompt
+from rewards.verifier_pool import VerifierPool
 from rollout.policy import GenerationRequest
 from stages.progress import Progress
+from stages.rollouts import Rollouts, roll_out
 from stages.services import SyncCheck
 from stages.stage_context import StageContext
 from tests.data.byte_tokenizer import byte_tokenizer
@@ -158,6 +162,7 @@ class FakeServices:
         self.learner = FakeLearner()
         self.pool = FakePolicy(answer)
         self.published: list[tuple[int, int, int]] = []
+        self.scorer = Scorer(VerifierPool())  # no worker starts: the rules of these tests decide inline
         self._tokenizer = byte_tokenizer()
 
     def tokenizer(self, folder: str | Path) -> Any:
@@ -170,19 +175,24 @@ class FakeServices:
         self.published.append((version, self.learner.weight, len(probe_rows)))
         return SyncCheck(1e-6, 1e-7)
 
-    def score(self, prompts: Sequence[Prompt], completions: Sequence[Completion], *, mode_gate: bool = False) -> Any:
-        from rewards.task import ScoreRequest
+    def roll_out(
+        self,
+        policy: FakePolicy,
+        prompts: Sequence[Prompt],
+        requests: Sequence[GenerationRequest],
+        *,
+        tokenizer: Any,
+        mode_gate: bool = False,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> Rollouts:
+        return roll_out(
+            policy, prompts, requests,
+            scorer=self.scorer, tokenizer=tokenizer, limits=EpisodeLimits(), max_model_len=4096,
+            mode_gate=mode_gate, on_progress=on_progress,
+        )  # fmt: skip
 
-        by_uid = {prompt.uid: prompt for prompt in prompts}
-        scores = []
-        for item in completions:
-            prompt = by_uid[item.prompt_uid]
-            scores.append(
-                get_task(prompt.task).score(
-                    ScoreRequest(prompt.task, prompt.messages, prompt.reference, item.text, prompt.enable_thinking)
-                )
-            )
-        return scores
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        return self.scorer.score_all(requests)
 
 
 def stage_context(folder: Path, stage: str = "reasoning_rl", *, seed: int = 0) -> tuple[StageContext, io.StringIO]:

@@ -252,7 +252,7 @@ def test_a_sample_row_is_one_rollout_to_read() -> None:
     assert row == {
         "stage": "general_rl", "step": 3, "task": "arithmetic", "uid": prompt.uid, "mode": "thinking",
         "prompt": [dict(prompt.messages[0])], "completion": "24", "reference": prompt.reference, "reward": None,
-        "outcome": "error", "reason": "timed out", "tokens": 2, "finish_reason": "length",
+        "outcome": "error", "reason": "timed out", "turns": [], "ended": "", "tokens": 2, "finish_reason": "length",
     }  # fmt: skip
 
 

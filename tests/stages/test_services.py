@@ -1,4 +1,4 @@
-"""What a stage works with: the mode gate, failed verifiers, the check after a weight sync, and lazy starting."""
+"""What a stage works with: scored rollouts, failed verifiers, the check after a weight sync, and lazy starting."""
 
 from __future__ import annotations
 
@@ -15,62 +15,13 @@ from safetensors.torch import save_file
 
 from configs.load import load_config
 from data.records import Prompt, Score, UserError
+from rewards.task import ScoreRequest
+from rollout.policy import GenerationRequest, SamplingConfig
 from stages.run_config import RunConfig
-from stages.services import Services, SyncError, _await_end, _with_descendants, checkpoint_weights, gate_mode
-from tests.stages.stage_fakes import completion, prompts_of, quiet_progress
+from stages.services import Services, SyncError, _await_end, _with_descendants, checkpoint_weights
+from tests.stages.stage_fakes import FakePolicy, prompts_of, quiet_progress
 
 MICRO = Path(__file__).resolve().parents[1] / "integration" / "micro.yaml"
-
-TEXTS = {
-    "none": "4",
-    "empty": "<think>\n\n</think>\n\n4",
-    "closed": "<think>\n2+2=4\n</think>\n\n4",
-    "unclosed": "<think>\n2+2=4",
-    "malformed": "<think>\na\n</think>\n\n<think>\nb\n</think>\n\n4",
-}
-"""A completion for each kind of think block."""
-
-
-def question(flag: str = "", enable_thinking: bool | None = None) -> Prompt:
-    (prompt,) = prompts_of("math", 1)
-    content = f"{prompt.messages[-1]['content']}{flag}"
-    return dataclasses.replace(
-        prompt, messages=({"role": "user", "content": content},), enable_thinking=enable_thinking
-    )
-
-
-# ---------------------------------------------------------------------------------------------- the mode gate
-
-
-@pytest.mark.parametrize(
-    ("prompt", "obeyed"),
-    [
-        (question(), {"closed"}),
-        (question(" /think"), {"closed"}),
-        (question(" /think", enable_thinking=True), {"closed"}),
-        # Under the soft switch the empty block is part of the format; the hard switch has put it into the prompt.
-        (question(" /no_think"), {"empty"}),
-        (question(" /no_think", enable_thinking=True), {"empty"}),
-        (question(enable_thinking=False), {"none"}),
-        (question(" /think", enable_thinking=False), {"none"}),  # the hard switch is stronger than a flag
-    ],
-)
-def test_only_the_block_that_the_mode_asks_for_keeps_its_reward(prompt: Prompt, obeyed: set[str]) -> None:
-    kept = {
-        block for block, text in TEXTS.items() if gate_mode(prompt, completion(prompt, text), Score.correct()).reward
-    }
-    assert kept == obeyed
-
-
-def test_the_gate_says_what_it_saw_and_lowers_no_score_to_an_error() -> None:
-    prompt = question(" /no_think")
-    gated = gate_mode(prompt, completion(prompt, TEXTS["closed"]), Score.of(0.5))
-    assert gated == Score.incorrect("mode: asked for non_thinking, the think block is closed")
-    obedient = gate_mode(prompt, completion(prompt, TEXTS["empty"]), Score.of(0.5, "half"))
-    assert obedient == Score.of(0.5, "half")
-    failed = Score.error("timed out")
-    assert gate_mode(prompt, completion(prompt, TEXTS["closed"]), failed) == failed
-
 
 # ---------------------------------------------------------------------------------------------- services without Ray
 
@@ -84,44 +35,54 @@ def services(tmp_path: Path) -> Any:
 
 
 def test_nothing_is_started_before_it_is_needed(services: Services) -> None:
-    assert services.verifiers.worker_pids() == ()
+    assert services.scorer.verifiers.worker_pids() == ()
     assert not services._ray_started
     services.close()
     services.close()
 
 
-def test_scores_come_in_the_order_of_the_completions(services: Services) -> None:
+def rolled_out(services: Services, prompts: list[Prompt], texts: list[str], **options: Any) -> list[Score]:
+    """Scores of these answers, one for each prompt."""
+    answers = dict(zip((prompt.uid for prompt in prompts), texts, strict=True))
+    policy = FakePolicy(lambda request: answers[request.prompt_uid])
+    requests = [GenerationRequest(p.uid, 0, (1, 2), SamplingConfig(), 0) for p in prompts]
+    return list(services.roll_out(policy, prompts, requests, tokenizer=None, **options).scores)
+
+
+def test_answers_are_scored_and_gated_by_mode(services: Services) -> None:
     prompts = prompts_of("arithmetic", 3)
-    completions = [
-        completion(prompt, f"<think>\nx\n</think>\n\n\\boxed{{{prompt.reference['answer'] + wrong}}}", index=wrong)
-        for wrong in (1, 0)
-        for prompt in prompts
-    ]
-    assert [score.reward for score in services.score(prompts, completions)] == [0.0] * 3 + [1.0] * 3
-    assert [score.reward for score in services.score(prompts, completions, mode_gate=True)] == [0.0] * 3 + [1.0] * 3
-    bare = [completion(prompt, str(prompt.reference["answer"])) for prompt in prompts]
-    assert [score.reward for score in services.score(prompts, bare)] == [1.0] * 3
-    assert [score.reward for score in services.score(prompts, bare, mode_gate=True)] == [0.0] * 3
+    right = [f"<think>\nx\n</think>\n\n\\boxed{{{prompt.reference['answer']}}}" for prompt in prompts]
+    wrong = [f"<think>\nx\n</think>\n\n\\boxed{{{prompt.reference['answer'] + 1}}}" for prompt in prompts]
+    assert [score.reward for score in rolled_out(services, prompts, wrong)] == [0.0] * 3
+    assert [score.reward for score in rolled_out(services, prompts, right, mode_gate=True)] == [1.0] * 3
+    bare = [str(prompt.reference["answer"]) for prompt in prompts]
+    assert [score.reward for score in rolled_out(services, prompts, bare)] == [1.0] * 3
+    assert [score.reward for score in rolled_out(services, prompts, bare, mode_gate=True)] == [0.0] * 3
 
 
 def test_failed_verifiers_past_the_set_share_stop_the_run_with_examples(services: Services) -> None:
     prompts = prompts_of("arithmetic", 8)
-    broken = [
-        dataclasses.replace(prompt, reference={"answer": "twelve"}) if index < 2 else prompt
-        for index, prompt in enumerate(prompts)
-    ]
-    completions = [completion(prompt, "12") for prompt in prompts]
-    scores = services.score(broken, completions)  # 2 of 8 are exactly the share that is allowed
+    for index in range(2):
+        prompts[index] = dataclasses.replace(prompts[index], reference={"answer": "twelve"})
+    scores = rolled_out(services, prompts, ["12"] * 8)  # 2 of 8 are exactly the share that is allowed
     assert [score.outcome for score in scores[:2]] == ["error", "error"]
     assert [score.reward for score in scores[:2]] == [None, None]
-    broken[2] = dataclasses.replace(broken[2], reference={"answer": "ten"})
+    prompts[2] = dataclasses.replace(prompts[2], reference={"answer": "ten"})
     with pytest.raises(UserError) as caught:
-        services.score(broken, completions)
+        rolled_out(services, prompts, ["12"] * 8)
     message = str(caught.value)
-    assert message.startswith("verifiers.max_error_share: 3 of 8 verifications failed (")
-    assert "'ten' is not an integer" in message
-    assert "'twelve' is not an integer" in message
+    assert message.startswith("verifiers.max_error_share: 3 of 8 verifications failed (arithmetic: verifier raised")
+    assert "'ten' is not an integer; answer '12'" in message
+    assert "'twelve' is not an integer; answer '12'" in message
     assert message.endswith("mend the verifier or raise the share")
+
+
+def test_answers_from_elsewhere_are_scored_under_the_same_limit(services: Services) -> None:
+    (prompt,) = prompts_of("arithmetic", 1)
+    good = ScoreRequest("arithmetic", prompt.messages, prompt.reference, str(prompt.reference["answer"]))
+    assert [score.reward for score in services.score([good])] == [1.0]
+    with pytest.raises(UserError, match=r"1 of 1 verifications failed \(verifier raised ValueError"):
+        services.score([dataclasses.replace(good, reference={"answer": "twelve"})])
 
 
 # ---------------------------------------------------------------------------------------------- after a weight sync
