@@ -42,8 +42,9 @@ class GroupAdvantages:
 class TaskReport:
     """What one task brought to the step. `pass_rate` and `mean_reward` are over completions that got a score (NaN if
     none did), whether or not they are trained on; `num_samples` are rows, of which an episode may have several;
-    `advantage_variance` is the mean square over the rows trained on, after balancing; `mean_length` is in tokens after
-    the prompts, over all completions.
+    `advantage_variance` is the mean square over the rows trained on, after balancing; `reward_variance` is that within
+    groups, which is what a task has to learn from; `mean_length` is in tokens after the prompts, over all completions;
+    `error_share` is that of failed verifications.
     """
 
     num_completions: int
@@ -54,6 +55,8 @@ class TaskReport:
     mean_reward: float
     advantage_variance: float
     mean_length: float
+    error_share: float
+    reward_variance: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +295,8 @@ def _advantage(sample: TrainingSample) -> float:
 def _task_reports(groups: Sequence[ScoredGroup], samples: Sequence[TrainingSample]) -> dict[str, TaskReport]:
     reports: dict[str, TaskReport] = {}
     for task in sorted({group.prompt.task for group in groups}):
-        scored = [item for group in groups if group.prompt.task == task for item in group.scored]
+        mine = [group for group in groups if group.prompt.task == task]
+        scored = [item for group in mine for item in group.scored]
         rewards = [item.score.reward for item in scored if item.score.reward is not None]
         own = [_advantage(sample) for sample in samples if sample.task == task]
         reports[task] = TaskReport(
@@ -304,8 +308,19 @@ def _task_reports(groups: Sequence[ScoredGroup], samples: Sequence[TrainingSampl
             mean_reward=_mean(rewards),
             advantage_variance=_root_mean_square(own) ** 2 if own else 0.0,
             mean_length=_mean([item.completion.num_tokens for item in scored]),
+            error_share=1.0 - len(rewards) / len(scored),
+            reward_variance=_variance_within([group.rewards_G for group in mine]),
         )
     return reports
+
+
+def _variance_within(groups: Sequence[Sequence[float | None]]) -> float:
+    """Mean squared distance of the rewards from the mean of their group, over all groups."""
+    squares: list[float] = []
+    for rewards_G in groups:
+        valid = [reward for reward in rewards_G if reward is not None]
+        squares += [(reward - _mean(valid)) ** 2 for reward in valid]
+    return math.fsum(squares) / len(squares) if squares else 0.0
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -340,6 +340,7 @@ def test_the_report_describes_each_task() -> None:
     assert math_task.pass_rate == 0.5
     assert math_task.mean_reward == 0.75
     assert math_task.mean_length == 2.0  # (3 + 1 + 2) / 3
+    assert math_task.error_share == pytest.approx(math_task.num_errors / math_task.num_completions)
     assert math_task.advantage_variance == pytest.approx(0.0625)  # ±0.25
     assert (report.tasks["code"].pass_rate, report.tasks["code"].advantage_variance) == (1.0, 0.0)
     assert math.isnan(report.tasks["judge"].pass_rate)
@@ -357,3 +358,11 @@ def test_a_bad_setting_is_refused(options: dict[str, object], field: str) -> Non
     with pytest.raises(UserError) as error:
         make(group(1.0, 0.0), **options)
     assert str(error.value).startswith(field)
+
+
+def test_reward_variance_is_that_within_groups_and_an_error_is_no_reward() -> None:
+    _, report = make(group(1.0, 0.0, uid="a"), group(1.0, 1.0, uid="b"), group(0.0, ERROR, uid="c"))
+    (found,) = report.tasks.values()
+    # Squares within groups: 1/4 + 1/4 + 0 + 0 + 0 over five rewards; between groups nothing counts.
+    assert found.reward_variance == pytest.approx(0.5 / 5)
+    assert found.error_share == pytest.approx(1 / 6)

@@ -12,7 +12,7 @@ from stages.task_watch import TaskWatch, TaskWatchConfig
 
 
 def report(reward: float) -> TaskReport:
-    return TaskReport(8, 8, 0, 4, reward, reward, 0.1, 12.0)
+    return TaskReport(8, 8, 0, 4, reward, reward, 0.1, 12.0, 0.0, 0.1)
 
 
 def watched(rewards: list[float], **settings: float) -> list[list[str]]:
