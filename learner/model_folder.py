@@ -32,7 +32,7 @@ def load_model(folder: Path | str, dtype: torch.dtype, attention: str = PACKED_S
     folder = Path(folder)
     check_packing_attention(attention)
     where = f"model_folder={str(folder)!r}"
-    config = _load_config(folder, where)
+    config = load_model_config(folder, where)
     config.attention_dropout = 0.0
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
@@ -58,7 +58,8 @@ def load_model(folder: Path | str, dtype: torch.dtype, attention: str = PACKED_S
     return model
 
 
-def _load_config(folder: Path, where: str) -> Any:
+def load_model_config(folder: Path, where: str) -> Any:
+    """The config of a folder; UserError, beginning with `where`, unless it is a plain dense decoder that can train."""
     require_model_folder(folder, field="model_folder", files=("config.json", "*.safetensors"))
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
