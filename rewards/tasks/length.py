@@ -72,7 +72,7 @@ BANKS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 """Topic to the words that a gold text is made of and that count as keeping to the topic."""
 
-_ADVERBS = ("slowly", "gently", "often", "together", "again", "softly", "everywhere", "tonight")
+ADVERBS = ("slowly", "gently", "often", "together", "again", "softly", "everywhere", "tonight")
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _VOWEL = re.compile(r"[aeiouyàáâãäåæèéêëìíîïòóôõöøùúûüý]", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"[.!?]+(?=\s|$)")
@@ -129,7 +129,7 @@ def compose(rng: random.Random, topic: str, lengths: Sequence[int]) -> list[str]
 
     def draw(kind: str) -> str:
         if not decks.get(kind):
-            words = _ADVERBS if kind == "adverb" else BANKS[topic][kind]
+            words = ADVERBS if kind == "adverb" else BANKS[topic][kind]
             decks[kind] = rng.sample(words, len(words))
         return decks[kind].pop()
 
