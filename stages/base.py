@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from data.chat import END_OF_TEXT, IM_END, STOP_THINKING, render, strip_flags
+from data.episodes import episode_texts
 from data.records import Message, Prompt, TrainingSample, UserError
 from data.tokenizer import end_token_ids, train_tokenizer
 from rewards.registry import get_task
@@ -110,12 +111,26 @@ def corpus_documents(
     count = config.num_documents if limit is None else 2 * limit + 8
     drawn = mixed_prompts(config.corpus, count=count, seed=seed, purpose="base", distinct=False)
     prompts, dropped = held_out.exclude(drawn)
-    return [_document(prompt, position, config, seed) for position, prompt in enumerate(prompts[:limit])], dropped
+    documents = [
+        text
+        for position, prompt in enumerate(prompts[:limit])
+        for text in _documents(prompt, random.Random(f"base/{seed}/{position}"), config)
+    ]
+    return documents[:limit], dropped
 
 
-def _document(prompt: Prompt, position: int, config: BaseConfig, seed: int) -> str:
-    """One document of the corpus: a question with a worked solution or with the bare answer."""
-    rng = random.Random(f"base/{seed}/{position}")
+def _documents(prompt: Prompt, rng: random.Random, config: BaseConfig) -> list[str]:
+    """What the corpus says of one question: a worked solution, the bare answer, or an episode of several turns."""
+    task = get_task(prompt.task)
+    if task.demonstrate is not None:
+        turns = task.demonstrate(rng, item_of(prompt), config.error_rate)
+        thinking = rng.random() >= config.direct_share
+        return episode_texts(_without_flags(prompt.messages), turns, tools=prompt.tools, thinking=thinking)
+    return [_document(prompt, rng, config)]
+
+
+def _document(prompt: Prompt, rng: random.Random, config: BaseConfig) -> str:
+    """One question with a worked solution or with the bare answer."""
     task = get_task(prompt.task)
     if task.work is None:
         raise UserError(
