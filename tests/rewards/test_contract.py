@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.records import Prompt, UserError
+from data.records import Prompt, Score, UserError
 from rewards.extract import MASTER_KEYS
 from rewards.registry import all_tasks, get_task
 from rewards.task import (
@@ -46,6 +46,11 @@ def _prompts(task: Task, difficulty: int, count: int = NUM_ITEMS) -> list[Prompt
     return [make_prompt(task, seed=1, index=index, difficulty=difficulty) for index in range(count)]
 
 
+def _decision(task: Task, prompt: Prompt, completion: str) -> Score | None:
+    request = ScoreRequest(task.name, prompt.messages, prompt.reference, completion, prompt.enable_thinking)
+    return task.decide(request)
+
+
 def _reward(task: Task, prompt: Prompt, completion: str) -> float | None:
     request = ScoreRequest(task.name, prompt.messages, prompt.reference, completion, prompt.enable_thinking)
     return task.score(request).reward
@@ -73,7 +78,10 @@ def test_metadata_and_docstring_say_what_is_verified_and_how_it_is_cheated(task:
 @PER_LEVEL
 def test_gold_answers_of_the_generator_score_one(task: Task, difficulty: int) -> None:
     for prompt in _prompts(task, difficulty):
-        assert _reward(task, prompt, gold_completion(task, prompt)) == 1.0, prompt
+        if task.reward_type == "preference_model":  # the gate lets it pass, and the model rates it
+            assert _decision(task, prompt, gold_completion(task, prompt)) is None, prompt
+        else:
+            assert _reward(task, prompt, gold_completion(task, prompt)) == 1.0, prompt
         assert set(task.reference_keys) <= prompt.reference.keys()
 
 
@@ -129,6 +137,9 @@ def test_truncated_gold_is_incorrect_and_aborted_gold_is_an_error(task: Task) ->
 
 @pytest.mark.parametrize(("task", "example", "good"), PER_EXAMPLE)
 def test_known_examples_get_their_verdict(task: Task, example: Example, good: bool) -> None:
+    if good and task.reward_type == "preference_model":
+        assert task.decide(example.request(task.name)) is None
+        return
     score = task.score(example.request(task.name))
     assert score.outcome == ("correct" if good else "incorrect"), score.reason
 
