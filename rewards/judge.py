@@ -87,7 +87,7 @@ class JudgeConfig:
 
     `api_key_env` NAMES an environment variable; the key itself stands in no configuration and no manifest.
     `max_retries` are those of the transport, with exponential back-off; `max_attempts` count verdicts that cannot be
-    read. `timeout_s` holds for one request.
+    read. `timeout_s` holds for one request. `max_model_len` is the context of a model folder, in tokens.
     """
 
     base_url: str = ""
@@ -100,6 +100,7 @@ class JudgeConfig:
     timeout_s: float = 60.0
     concurrency: int = 16
     max_response_chars: int = 8000
+    max_model_len: int = 8192
 
     @property
     def configured(self) -> bool:
@@ -111,7 +112,7 @@ class JudgeConfig:
             raise UserError(f"folder: {self.folder!r} stands beside base_url; keep one of the two")
         if self.base_url:
             self._validate_endpoint()
-        for name in ("max_tokens", "max_attempts", "concurrency"):
+        for name in ("max_tokens", "max_attempts", "concurrency", "max_model_len"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: {getattr(self, name)} must be 1 or more")
         if self.max_retries < 0:

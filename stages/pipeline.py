@@ -32,6 +32,7 @@ from learner.checkpoint import (
     verify_checkpoint,
     write_checkpoint,
 )
+from rewards.judge import JudgeConfig
 from stages import base, cold_start, general_rl, reasoning_rl, thinking_fusion
 from stages.prompts import HeldOut, mixed_prompts, prompt_of_record
 from stages.run_config import RunConfig
@@ -101,10 +102,19 @@ def stage_key(config: RunConfig, name: str, parent_key: str | None) -> str:
             },
             "engine": {"dtype": config.rollout.engine.dtype, "max_model_len": config.rollout.engine.max_model_len},
             "episodes": to_dict(config.rollout.episodes),
+            "judge": _judge_identity(config.judge) if name in ("reasoning_rl", "general_rl") else None,
             "template": hashlib.sha256(chat_template().encode()).hexdigest(),
             "files": _file_hashes(settings),
         }
     )
+
+
+def _judge_identity(judge: JudgeConfig) -> dict[str, Any] | None:
+    """What decides a judge's verdicts, None without one; how it is reached does not."""
+    if not judge.configured:
+        return None
+    names = ("base_url", "model", "folder", "max_tokens", "max_attempts", "max_response_chars")
+    return {name: getattr(judge, name) for name in names}
 
 
 def _file_hashes(settings: Any) -> dict[str, str]:

@@ -8,6 +8,8 @@ from typing import Any
 from data.records import UserError
 from evals.evaluate import EvaluationConfig
 from learner.placement import LearnerPlacement
+from rewards.judge import JudgeConfig
+from rewards.preference import PreferenceConfig
 from rollout.config import RolloutConfig
 from stages.base import BaseConfig
 from stages.cold_start import ColdStartConfig
@@ -64,6 +66,8 @@ class RunConfig:
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     learner: LearnerPlacement = field(default_factory=LearnerPlacement)
     verifiers: VerifierConfig = field(default_factory=VerifierConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    preference: PreferenceConfig = field(default_factory=PreferenceConfig)
     ray: RayConfig = field(default_factory=RayConfig)
 
     def validate(self) -> None:

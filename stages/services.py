@@ -7,6 +7,7 @@ started; no Ray, engine or verifier process is left behind.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import math
 import os
@@ -19,11 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from data.model_folder import require_model_folder
 from data.records import Completion, Prompt, Score, UserError
+from rewards.judge import Judge
+from rewards.judge_endpoint import endpoint_judge
 from rewards.scorer import Scorer
 from rewards.task import ScoreRequest
 from rewards.verifier_pool import VerifierPool
 from rollout.policy import GenerationRequest, Policy
+from stages.judge_engine import EngineChatModel
 from stages.progress import Progress
 from stages.rollouts import OnProgress, Rollouts, error_examples, roll_out
 
@@ -57,8 +62,10 @@ class Services:
         self.run_dir = run_dir
         self.progress = progress
         self.scorer = Scorer(
-            VerifierPool(num_workers=config.verifiers.num_workers, timeout_s=config.verifiers.timeout_s)
+            VerifierPool(num_workers=config.verifiers.num_workers, timeout_s=config.verifiers.timeout_s),
+            judge=self._judge(),
         )
+        self._judge_pool: RolloutPool | None = None
         self._pool: RolloutPool | None = None
         self._learner: RemoteLearner | None = None
         self._ray_started = False
@@ -143,6 +150,30 @@ class Services:
 
     # ---- rollouts and scores
 
+    def _judge(self) -> Judge | None:
+        """The configured judge; one that is a model folder starts with its first question."""
+        config = self.config.judge
+        key = f"fourstage judge {self.config.seed}".encode()  # the fence repeats with the run, and no policy knows it
+        if config.base_url:
+            return endpoint_judge(config, nonce_key=key)
+        if not config.folder:
+            return None
+        model = EngineChatModel(config, self._start_judge)
+        limits = {"max_attempts": config.max_attempts, "max_response_chars": config.max_response_chars}
+        return Judge(model, nonce_key=key, **limits)
+
+    def _start_judge(self) -> tuple[Policy, Any]:
+        folder = self.config.judge.folder
+        require_model_folder(folder)
+        self._start_ray()
+        from rollout.workers import RolloutPool
+
+        self.progress.say(f"starting an engine for the judge {folder}")
+        engine = dataclasses.replace(self.config.rollout.engine, max_model_len=self.config.judge.max_model_len)
+        settings = dataclasses.replace(self.config.rollout, num_workers=1, engine=engine)
+        self._judge_pool = RolloutPool(folder, settings, log_folder=self.run_dir / "logs" / "judge")
+        return self._judge_pool, self.tokenizer(folder)
+
     def roll_out(
         self,
         policy: Policy,
@@ -223,9 +254,10 @@ class Services:
     def close(self) -> None:
         """End every process that was started; may be called twice."""
         self.scorer.close()
-        if self._pool is not None:
-            self._pool.close()
-            self._pool = None
+        for pool in (self._pool, self._judge_pool):
+            if pool is not None:
+                pool.close()
+        self._pool = self._judge_pool = None
         if self._learner is not None:
             self._learner.close()
             self._learner = None
