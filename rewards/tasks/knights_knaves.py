@@ -29,6 +29,7 @@ Claim = Sequence[Any]
 
 KNIGHT, KNAVE = "knight", "knave"
 _NUM_PEOPLE = (2, 3, 3, 4, 5)
+_LETTERS = "ABCDEFGHKLMNPRST"
 _ONE_SUBJECT = ("knight", "knave")
 _TWO_SUBJECTS = ("both_knights", "both_knaves", "same", "differ", "a_knight")
 _TEXTS = {
@@ -76,7 +77,7 @@ def solve(names: Sequence[str], claims: Sequence[Claim]) -> list[dict[str, str]]
 
 def generate(rng: random.Random, difficulty: int) -> TaskItem:
     """One claim per person, drawn until the assignment drawn before is the only solution."""
-    names = "ABCDE"[: _NUM_PEOPLE[difficulty]]
+    names = "".join(sorted(rng.sample(_LETTERS, _NUM_PEOPLE[difficulty])))
     drawn = {name: rng.choice((KNIGHT, KNAVE)) for name in names}
     kinds = _ONE_SUBJECT + _TWO_SUBJECTS
     while True:
@@ -84,7 +85,8 @@ def generate(rng: random.Random, difficulty: int) -> TaskItem:
         if broken_claim(claims, drawn) is None and solve(names, claims) == [drawn]:
             break
     said = " ".join(f"{speaker} says: {_TEXTS[kind].format(*subjects)}" for speaker, kind, subjects in claims)
-    form = "" if difficulty == 0 else " Answer in the form A: knight or knave, B: knight or knave, and so on."
+    asked = ", ".join(f"{name}: knight or knave" for name in names[:2])
+    form = "" if difficulty == 0 else f" Answer in the form {asked}, and so on."
     question = f"Knights tell the truth, knaves lie. {said} Who is what?{form}"
     reference = {"assignment": drawn, "claims": claims}
     return TaskItem(({"role": "user", "content": question},), reference, domain="logic")
