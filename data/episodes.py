@@ -62,8 +62,8 @@ class EpisodeLimits:
     is a truncation like any other. `max_tokens` counts what is sampled and what comes back, after the first prompt.
     """
 
-    max_turns: int = 6
-    max_calls: int = 12
+    max_turns: int = 8
+    max_calls: int = 16
     max_tokens: int = 4096
 
     def validate(self) -> None:

@@ -30,9 +30,12 @@ from rewards.task import (
 
 TASKS = all_tasks()
 PER_TASK = pytest.mark.parametrize("task", TASKS, ids=[task.name for task in TASKS])
+SINGLE_TURN = [task for task in TASKS if task.environment is None]  # the others: test_episode_contract.py
 LEVELS = [(task, level) for task in TASKS for level in range(task.max_difficulty + 1)]
-PER_LEVEL = pytest.mark.parametrize(
-    ("task", "difficulty"), [pytest.param(task, level, id=f"{task.name}-{level}") for task, level in LEVELS]
+PER_SINGLE_TURN_TASK = pytest.mark.parametrize("task", SINGLE_TURN, ids=[task.name for task in SINGLE_TURN])
+PER_SINGLE_TURN_LEVEL = pytest.mark.parametrize(
+    ("task", "difficulty"),
+    [pytest.param(task, level, id=f"{task.name}-{level}") for task, level in LEVELS if task.environment is None],
 )
 PER_EXAMPLE = [
     pytest.param(task, example, index < len(task.known_good), id=f"{task.name}-{example.note or index}")
@@ -75,7 +78,7 @@ def test_metadata_and_docstring_say_what_is_verified_and_how_it_is_cheated(task:
         assert part in docstring, f"{task.name}: docstring lacks {part!r}"
 
 
-@PER_LEVEL
+@PER_SINGLE_TURN_LEVEL
 def test_gold_answers_of_the_generator_score_one(task: Task, difficulty: int) -> None:
     for prompt in _prompts(task, difficulty):
         if task.reward_type == "preference_model":  # the gate lets it pass, and the model rates it
@@ -85,7 +88,7 @@ def test_gold_answers_of_the_generator_score_one(task: Task, difficulty: int) ->
         assert set(task.reference_keys) <= prompt.reference.keys()
 
 
-@PER_LEVEL
+@PER_SINGLE_TURN_LEVEL
 def test_empty_constant_and_echoed_answers_score_zero(task: Task, difficulty: int) -> None:
     for prompt in _prompts(task, difficulty, 20):
         echo = prompt.messages[-1]["content"]
@@ -93,7 +96,7 @@ def test_empty_constant_and_echoed_answers_score_zero(task: Task, difficulty: in
             assert _reward(task, prompt, completion) == 0.0, (prompt, completion)
 
 
-@PER_TASK
+@PER_SINGLE_TURN_TASK
 def test_master_keys_score_zero_in_either_mode(task: Task) -> None:
     for prompt in _prompts(task, 0, 4):
         for key in [*sorted(MASTER_KEYS), ":", ".", "Solution:", "Let’s solve this problem step by step."]:
@@ -101,7 +104,7 @@ def test_master_keys_score_zero_in_either_mode(task: Task) -> None:
                 assert _reward(task, prompt, block + key) == 0.0, (prompt, block, key)
 
 
-@PER_LEVEL
+@PER_SINGLE_TURN_LEVEL
 def test_answers_inside_unfinished_or_broken_thinking_score_zero(task: Task, difficulty: int) -> None:
     assert task.answer is not None
     for prompt in _prompts(task, difficulty, 10):
@@ -117,7 +120,7 @@ def test_answers_inside_unfinished_or_broken_thinking_score_zero(task: Task, dif
             assert _reward(task, prompt, completion) == 0.0, (prompt, completion)
 
 
-@PER_LEVEL
+@PER_SINGLE_TURN_LEVEL
 def test_a_second_different_box_spoils_the_answer(task: Task, difficulty: int) -> None:
     assert task.answer is not None
     for prompt in _prompts(task, difficulty, 10):
@@ -126,7 +129,7 @@ def test_a_second_different_box_spoils_the_answer(task: Task, difficulty: int) -
             assert _reward(task, prompt, completion) == 0.0, (prompt, completion)
 
 
-@PER_TASK
+@PER_SINGLE_TURN_TASK
 def test_truncated_gold_is_incorrect_and_aborted_gold_is_an_error(task: Task) -> None:
     prompt = _prompts(task, 0, 1)[0]
     base = (task.name, prompt.messages, prompt.reference, gold_completion(task, prompt), prompt.enable_thinking)
@@ -166,12 +169,14 @@ def test_worked_solutions_are_right_without_errors_and_mostly_wrong_with_them(ta
 def test_the_same_seed_gives_the_same_items_whatever_the_hash_seed_is() -> None:
     program = (
         "import hashlib\n"
+        "from rewards.episodes import gold_episode\n"
         "from rewards.registry import all_tasks\n"
         "from rewards.task import gold_completion, make_prompt\n"
         "for task in all_tasks():\n"
         "    for level in range(task.max_difficulty + 1):\n"
         "        prompts = [make_prompt(task, seed=7, index=i, difficulty=level) for i in range(20)]\n"
-        "        text = repr([(prompt, gold_completion(task, prompt)) for prompt in prompts])\n"
+        "        gold = gold_completion if task.environment is None else gold_episode\n"
+        "        text = repr([(prompt, gold(task, prompt)) for prompt in prompts])\n"
         "        print(task.name, level, hashlib.sha256(text.encode()).hexdigest())\n"
     )
     root = str(Path(__file__).parents[2])
@@ -209,7 +214,7 @@ FRAGMENTS = (
 )  # fmt: skip
 
 
-@PER_TASK
+@PER_SINGLE_TURN_TASK
 def test_noise_neither_crashes_a_scorer_nor_earns_anything(task: Task) -> None:
     level = FUZZ_LEVEL.get(task.name, 0)
     prompts = (make_prompt(task, seed=3, index=index, difficulty=level) for index in range(100))
