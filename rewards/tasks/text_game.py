@@ -2,7 +2,7 @@
 
 Area: agent. Reward type: rule.
 Verified: the environment saw the player leave through the door; each step past those that a systematic player needs
-costs a twentieth of the reward, down to a half.
+costs a tenth of the reward, down to a half.
 Known hacks: claiming to be out, farming rewards by walking about, trying every action in one turn.
 Guard: the goal is the environment's own state and the only thing that is paid, steps cost and run out, and every call
 is a step.
@@ -33,7 +33,7 @@ _OPPOSITE = {"north": "south", "east": "west", "south": "north", "west": "east"}
 _MOVES = {"north": (0, -1), "east": (1, 0), "south": (0, 1), "west": (-1, 0)}
 _GRIDS = {1: (3, 2), 2: (3, 3)}
 GOAL = "out"
-_STEP_COST, _LEAST = 0.05, 0.5
+_STEP_COST, _LEAST = 0.1, 0.5
 
 
 def _act(state: dict[str, Any], do: str) -> str:
@@ -75,11 +75,18 @@ _SHORT_ACT = Tool("act", "go west, go east, take key or open door", {"do": "stri
 
 
 class GameEnvironment(ToolEnvironment):
-    """Ends the episode when the player is out, or has used up three times the steps that are needed."""
+    """Ends the episode when the player is out, or has taken a third more steps than needed, one more at the least.
+
+    Of all lists of six steps that ignore the question the best one earns 0.21 at level 0.
+    """
 
     def __init__(self, reference: Mapping[str, Any]) -> None:
         super().__init__((_ACT,), {**reference["state"], "steps": 0, "held": [], "out": False})
-        self.max_steps = 3 * reference["par"]
+        self.max_steps = reference["par"] + max(1, reference["par"] // 3)
+
+    def _carry_out(self, call: Mapping[str, Any]) -> str:
+        """Calls after the end, in the same turn, are neither carried out nor counted."""
+        return "error: the game is over" if self.is_over() else super()._carry_out(call)
 
     def hear(self, answer: str) -> Reply:
         return Reply(ended="gave up")
@@ -125,7 +132,7 @@ def _row_item(rng: random.Random) -> TaskItem:
     exits = _maze(rng, names, 3)
     while True:
         start, key, door = (rng.randrange(3) for _ in range(3))
-        if abs(start - key) + abs(key - door) <= 2:
+        if 1 <= abs(start - key) + abs(key - door) <= 2:
             break
     state = {
         "exits": exits,
@@ -241,7 +248,7 @@ def verify(request: ScoreRequest, parsed: ParsedCompletion) -> Score:
     if request.ended != GOAL or outcome["out"] is not True:
         return Score.incorrect(f"not out: {request.ended}")
     extra = max(0, outcome["steps"] - request.reference["par"])
-    return Score.of(max(_LEAST, 1.0 - _STEP_COST * extra), f"{extra} steps too many" if extra else "")
+    return Score.of(round(max(_LEAST, 1.0 - _STEP_COST * extra), 6), f"{extra} steps too many" if extra else "")
 
 
 _CALL = '<tool_call>\n{"name": "act", "arguments": {"do": "open door"}}\n</tool_call>'
@@ -281,7 +288,7 @@ TASK = Task(
         _example("I am out.", 0, "claims to be out", ended="gave up"),
         _example("out", 0, "says the goal's word", ended="gave up"),
         _example(_CALL, 1, "opens without the key", ended="turn cap"),
-        _example(_CALL, 12, "walks about until the steps are gone", ended="no steps left"),
+        _example(_CALL, 6, "walks about until the steps are gone", ended="no steps left"),
         _example(_CALL, 12, "too many calls", ended="call cap"),
         _example(_CALL, 4, "ended for another reason", out=True, ended="turn cap"),
         _example(f"<think>\n{_CALL}", 4, "step inside unfinished thinking", out=True),
