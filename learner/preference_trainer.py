@@ -81,7 +81,10 @@ class PreferenceTrainingConfig:
 
 @dataclass(frozen=True, slots=True)
 class FittedPreferenceModel:
-    """A trained model with its raw scores of the held-out pairs, in their order, and its losses in nats a pair."""
+    """A trained model with its raw scores of the held-out pairs, in their order, and its losses in nats a pair.
+
+    `max_length` is the longest conversation in tokens: that of the settings, or the model's own when that is shorter.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -90,6 +93,7 @@ class FittedPreferenceModel:
     held_out_loss: float
     train_loss: float
     num_steps: int
+    max_length: int
 
     def save(self, folder: Path) -> None:
         """Write an ordinary Hugging Face folder (config, safetensors, tokenizer) into `folder`, which exists."""
@@ -116,7 +120,8 @@ def fit_preference_model(
     tokenizer = AutoTokenizer.from_pretrained(folder)
     require_chat_tokens(tokenizer, str(folder))
     model = load_scorer(folder, tokenizer, seed=seed).to(device)
-    rows = [_ids(tokenizer, pair, config.max_length) for pair in train]
+    max_length = min(config.max_length, model.config.max_position_embeddings)
+    rows = [_ids(tokenizer, pair, max_length) for pair in train]
     num_steps = config.num_epochs * math.ceil(len(rows) / config.batch_pairs)
     optimizer = _optimizer(model, config)
     loss = math.nan
@@ -128,12 +133,12 @@ def fit_preference_model(
         if on_step is not None:
             on_step(step, num_steps, {"loss": loss, "accuracy": accuracy, "lr": lr})
     model.eval()
-    scores = score_rows(model, [row for pair in held_out for row in _ids(tokenizer, pair, config.max_length)], config)
+    scores = score_rows(model, [row for pair in held_out for row in _ids(tokenizer, pair, max_length)], config)
     chosen, rejected = torch.tensor(scores[::2]), torch.tensor(scores[1::2])
     _, metrics = bradley_terry_loss(chosen, rejected, num_pairs=len(held_out))
     return FittedPreferenceModel(
         model, tokenizer, tuple(scores[::2]), tuple(scores[1::2]), float(metrics["loss_sum"]) / len(held_out), loss,
-        num_steps,
+        num_steps, max_length,
     )  # fmt: skip
 
 

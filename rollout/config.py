@@ -54,3 +54,31 @@ class RolloutConfig:
                 raise UserError(f"{name}: {getattr(self, name)} must be above 0")
         if self.max_logprob_gap <= 0:
             raise UserError(f"max_logprob_gap: {self.max_logprob_gap} must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PoolingConfig:
+    """How the engine of a preference model runs; the length of a conversation is the model's own (its manifest)."""
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    max_num_seqs: int = 256
+    max_num_batched_tokens: int = 8192
+    kv_cache_gib: int = 1
+    gpu_memory_utilization: float = 0.2
+    num_threads: int = 0  # 0: the machine's cores
+    num_gpus: float = 0.0
+    start_timeout_s: float = 600.0
+    answer_timeout_s: float = 300.0
+
+    def validate(self) -> None:
+        for name in ("max_num_seqs", "max_num_batched_tokens", "kv_cache_gib"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}: {getattr(self, name)} must be 1 or more")
+        for name in ("num_threads", "num_gpus"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name}: {getattr(self, name)} must be 0 or more")
+        for name in ("start_timeout_s", "answer_timeout_s"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"{name}: {getattr(self, name)} must be above 0")
+        if not 0 < self.gpu_memory_utilization < 1:
+            raise UserError(f"gpu_memory_utilization: {self.gpu_memory_utilization} must lie in (0, 1)")

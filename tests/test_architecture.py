@@ -29,8 +29,8 @@ ALLOWED_IMPORTS: Mapping[str, frozenset[str]] = {
 """What each package may import of the others: imports point down, and only `stages` sees everything."""
 
 SINGLE_HOMES: Mapping[str, frozenset[str]] = {
-    "vllm": frozenset({"rollout/engine.py", "rollout/weight_transfer.py"}),
-    "ray": frozenset({"rollout/workers.py", "learner/workers.py", "stages/services.py"}),
+    "vllm": frozenset({"rollout/engine.py", "rollout/pooling.py", "rollout/weight_transfer.py"}),
+    "ray": frozenset({"rollout/workers.py", "rollout/pooling_workers.py", "learner/workers.py", "stages/services.py"}),
     "omegaconf": frozenset({"configs/load.py"}),
     "math_verify": frozenset({"rewards/tasks/math.py"}),
 }

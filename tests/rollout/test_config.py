@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from data.records import UserError
-from rollout.config import EngineConfig, RolloutConfig
+from rollout.config import EngineConfig, PoolingConfig, RolloutConfig
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,14 @@ def test_rollout_settings(field: str, value: Any) -> None:
     RolloutConfig().validate()
     with pytest.raises(UserError, match=f"{field}: {value}"):
         RolloutConfig(**{field: value}).validate()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("max_num_seqs", 0), ("kv_cache_gib", 0), ("num_threads", -1), ("num_gpus", -0.5), ("start_timeout_s", 0.0),
+     ("gpu_memory_utilization", 1.0)],
+)  # fmt: skip
+def test_pooling_settings(field: str, value: Any) -> None:
+    PoolingConfig().validate()
+    with pytest.raises(UserError, match=f"{field}: {value}"):
+        PoolingConfig(**{field: value}).validate()
