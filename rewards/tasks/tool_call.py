@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from data.chat import CALL_CLOSE, CALL_OPEN, SPECIAL_TOKENS, ParsedCompletion
@@ -167,16 +167,22 @@ def verify(request: ScoreRequest, parsed: ParsedCompletion) -> Score:
         calls = [loads_strict(body) for body in _CALL.findall(parsed.answer)]
     except ValueError as error:
         return Score.incorrect(f"a tool call is not JSON: {error}")
+    mismatch = match_calls(calls, expected)
+    return Score.incorrect(mismatch) if mismatch else Score.correct()
+
+
+def match_calls(calls: Sequence[Any], expected: Sequence[Call]) -> str:
+    """Why the calls are not the expected ones as a multiset, types included; empty when they are."""
     if len(calls) != len(expected):
-        return Score.incorrect(f"{len(calls)} calls, expected {len(expected)}")
+        return f"{len(calls)} calls, expected {len(expected)}"
     left = list(calls)
     for call in expected:
         wanted = {"name": call["name"], "arguments": call["arguments"]}
         match = next((index for index, found in enumerate(left) if strictly_equal(found, wanted)), None)
         if match is None:
-            return Score.incorrect(f"no call equals the expected one of {call['name']!r}")
+            return f"no call equals the expected one of {call['name']!r}"
         del left[match]
-    return Score.correct()
+    return ""
 
 
 def _verify_abstention(request: ScoreRequest, parsed: ParsedCompletion) -> Score:

@@ -19,8 +19,8 @@ from data.chat import ParsedCompletion
 from data.episodes import Environment
 from data.records import Message, Score
 from rewards.extract import INTEGER, answer_slot, integer_answer, parse_integer
-from rewards.strict_json import strictly_equal
 from rewards.task import Example, ScoreRequest, Task, TaskItem
+from rewards.tasks.tool_call import match_calls
 from rewards.tool_environment import (
     ANSWERED,
     Demonstration,
@@ -192,14 +192,8 @@ def verify(request: ScoreRequest, parsed: ParsedCompletion) -> Score:
         return Score.incorrect(f"no answer: {request.ended}")
     if outcome["bad_calls"]:
         return Score.incorrect("a call was malformed or had wrong arguments")
-    left, expected = calls_made(outcome), reference["calls"]
-    if len(left) != len(expected):
-        return Score.incorrect(f"{len(left)} calls, expected {len(expected)}")
-    for call in expected:
-        match = next((index for index, found in enumerate(left) if strictly_equal(found, call)), None)
-        if match is None:
-            return Score.incorrect(f"no call equals the expected one of {call['name']!r}")
-        del left[match]
+    if mismatch := match_calls(calls_made(outcome), reference["calls"]):
+        return Score.incorrect(mismatch)
     if reference["at_once"] and len({call["turn"] for call in outcome["calls"]}) != 1:
         return Score.incorrect("the calls were not made at once")
     return Score.correct() if _values(parsed.answer) == reference["answer"] else Score.incorrect("wrong answer")
