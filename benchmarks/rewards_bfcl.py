@@ -214,6 +214,7 @@ def table(
     counts: dict[tuple[str, str], dict[str, int]], refused: list[str], seconds: dict[str, float], command: str
 ) -> str:
     total = {name: sum(found[name] for found in counts.values()) for name in ("n", "agree")}
+    differing = dict.fromkeys(kind for (kind, _), found in counts.items() if found["agree"] < found["n"])
     golds = [found for (kind, _), found in counts.items() if kind == "gold"]
     lines = [
         "# Tool calls: our rule against BFCL's AST checker",
@@ -225,7 +226,8 @@ def table(
         "",
         f"Gold answers: ours accepts {sum(f['ours'] for f in golds)} and BFCL {sum(f['bfcl'] for f in golds)} of "
         f"{sum(f['n'] for f in golds)}. Judgements in all: {total['n']}, in agreement {total['agree']} "
-        f"({100 * total['agree'] / total['n']:.1f} %). Our rule took {1e6 * seconds['ours'] / total['n']:.0f} µs a "
+        f"({100 * total['agree'] / total['n']:.1f} %); every difference lies in these classes: {', '.join(differing)}. "
+        f"Our rule took {1e6 * seconds['ours'] / total['n']:.0f} µs a "
         f"judgement, the checker {1e6 * seconds['bfcl'] / total['n']:.0f} µs.",
         "",
         "| class | set | judged | ours accepts | BFCL accepts | agree | what the difference is |",
