@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from data.episodes import Episode, EpisodeLimits, turn_text
 from data.records import FinishReason, Prompt
-from rewards.task import ScoreRequest, Task, item_of
+from rewards.task import ScoreRequest, Task, gold_completion, item_of
 
 
 def play(
@@ -64,6 +64,11 @@ def demonstrated_turns(task: Task, prompt: Prompt, *, error_rate: float = 0.0, s
         for message in messages
         if message["role"] == "assistant"
     ]
+
+
+def gold_turns(task: Task, prompt: Prompt) -> list[str]:
+    """What a policy says to earn reward 1: all turns of an episode, or the one completion of a single-turn task."""
+    return [gold_completion(task, prompt)] if task.environment is None else demonstrated_turns(task, prompt)
 
 
 def gold_episode(task: Task, prompt: Prompt) -> ScoreRequest:

@@ -124,16 +124,16 @@ def rewards_preview(
     difficulty: Annotated[int, typer.Option(min=0, help="Difficulty level.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Show generated prompts of a task with their references and a completion that earns full reward."""
+    """Show generated prompts of a task with their references and what earns full reward, all turns of an episode."""
     from rewards.cli_rows import preview
+    from rewards.episodes import gold_turns
     from rewards.registry import get_task
-    from rewards.task import gold_completion
 
     rows = [
         {
             "prompt": "\n".join(f"{m['role']}: {m['content']}" for m in prompt.messages),
             "reference": prompt.reference,
-            "gold": gold_completion(get_task(task), prompt),
+            "gold": "\n\n".join(gold_turns(get_task(task), prompt)),
         }
         for prompt in preview(task, seed, count, difficulty)
     ]

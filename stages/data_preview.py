@@ -19,6 +19,7 @@ from data.fusion import NonThinkingExample, ThinkingExample, build_fusion_rows
 from data.records import Prompt, UserError
 from data.tokenizer import train_tokenizer
 from evals.evaluate import held_out_prompts
+from rewards.episodes import gold_turns
 from rewards.registry import get_task
 from rewards.task import gold_completion, item_of
 from stages.base import corpus_documents
@@ -60,7 +61,8 @@ def preview_rows(config: RunConfig, stage: str, count: int) -> list[dict[str, An
             tools=prompt.tools,
             enable_thinking=prompt.enable_thinking,
         )
-        source = "worked solution" if stage == "cold_start" else "prompt with the gold completion; RL samples its own"
+        source = "prompt with the gold completion (an episode's first turn); RL samples its own"
+        source = "worked solution" if stage == "cold_start" else source
         rows.append(_row(prompt.uid, prompt.task, source, tokenizer, encoded.token_ids, encoded.loss_mask))
     return rows
 
@@ -90,7 +92,9 @@ def _fusion_rows(config: RunConfig, held_out: HeldOut, tokenizer: Any, count: in
 
 
 def _gold_message(prompt: Prompt) -> dict[str, Any]:
-    parsed = parse_completion(gold_completion(get_task(prompt.task), prompt), prefilled=prompt.enable_thinking is False)
+    """The gold completion, of an episode its first turn."""
+    first = gold_turns(get_task(prompt.task), prompt)[0]
+    parsed = parse_completion(first, prefilled=prompt.enable_thinking is False)
     return {"role": "assistant", "content": parsed.answer, "reasoning_content": parsed.reasoning or ""}
 
 

@@ -72,6 +72,13 @@ def test_rewards_list_has_every_task_with_its_hack_and_guard(call: Call) -> None
     assert all(task.name[:4] in table for task in all_tasks())
 
 
+def test_rewards_preview_shows_all_turns_of_an_episode(call: Call) -> None:
+    (row,) = call("rewards", "preview", "tool_use", "--count", "1", "--json").document
+    call_turn, _, answer = row["gold"].partition("</tool_call>")
+    assert '{"name": "lookup", "arguments": ' in call_turn
+    assert answer.strip().endswith(str(row["reference"]["answer"][0]))
+
+
 def test_rewards_preview_shows_prompts_with_gold_that_scores_one(call: Call) -> None:
     rows = call("rewards", "preview", "arithmetic", "--count", "3", "--difficulty", "2", "--json").document
     assert len(rows) == 3
