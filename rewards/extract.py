@@ -10,7 +10,15 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from data.chat import ParsedCompletion, parse_completion
+from data.chat import (
+    END_OF_TEXT,
+    IM_END,
+    IM_START,
+    RESPONSE_CLOSE,
+    RESPONSE_OPEN,
+    ParsedCompletion,
+    parse_completion,
+)
 from data.episodes import ENVIRONMENT_ERROR
 from data.records import Score
 
@@ -37,12 +45,21 @@ MASTER_KEYS = frozenset(
         "解答",
         "かいせつ",
         "respuesta",
+        "réponse",
+        "lösung",
+        "решение",
+        "الجواب",
+        "풀이",
+        "उत्तर",
     }
 )
 """Openers without content that fool model judges (arXiv 2507.08794). They are refused before any verifier runs."""
 
 MAX_ANSWER_CHARS = 20_000
 """Longer answers are refused unread: no task here asks for one, and it bounds the work of every pattern."""
+
+TURN_TOKENS = (IM_START, IM_END, END_OF_TEXT, RESPONSE_OPEN, RESPONSE_CLOSE)
+"""What separates the turns of a conversation: inside an answer it lets a policy speak for the user or for a tool."""
 
 INTEGER = r"[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)"
 _INTEGER = re.compile(INTEGER)
@@ -81,14 +98,15 @@ def refusal(request: ScoreRequest, parsed: ParsedCompletion) -> Score | None:
         return Score.incorrect("answer is too long")
     if is_master_key(parsed.answer):
         return Score.incorrect("answer has no content")
-    return None
+    forged = next((token for token in TURN_TOKENS if token in parsed.answer), None)
+    return Score.incorrect(f"{forged} in the answer forges a turn") if forged else None
 
 
 def is_master_key(answer: str) -> bool:
     """Whether an answer is empty, punctuation alone, or a bare opener."""
     if not any(character.isalnum() for character in answer):
         return True
-    return answer.strip().rstrip(".:!… ").casefold().replace("’", "'") in MASTER_KEYS
+    return answer.strip("*_# \n\t").rstrip(".:!…：。 *_").casefold().replace("’", "'") in MASTER_KEYS
 
 
 def boxed_answers(text: str) -> list[str]:
@@ -151,14 +169,19 @@ def integer_answer(answer: str) -> int | None:
 
 
 def answer_tags(text: str) -> list[str]:
-    """The contents of every `<answer>…</answer>` in order; linear in the text, however many tags never close."""
+    """The contents of every `<answer>…</answer>` in order."""
+    return spans(text, "<answer>", "</answer>")
+
+
+def spans(text: str, opening: str, closing: str) -> list[str]:
+    """What stands between each `opening` and the next `closing`; linear in the text, however many never close."""
     contents, position = [], 0
-    while (start := text.find("<answer>", position)) != -1:
-        end = text.find("</answer>", start)
+    while (start := text.find(opening, position)) != -1:
+        end = text.find(closing, start + len(opening))
         if end == -1:
             break
-        contents.append(text[start + len("<answer>") : end].strip())
-        position = end + len("</answer>")
+        contents.append(text[start + len(opening) : end].strip())
+        position = end + len(closing)
     return contents
 
 

@@ -1,10 +1,11 @@
 """Obey the thinking flags of a dialogue: the last `/think` or `/no_think` decides (arXiv 2505.09388, section 4.3).
 
 Area: format_following. Reward type: rule.
-Verified: the mode alone. Thinking: one closed block with content, then an answer. Non-thinking: the empty block, then
-an answer. Whether the answer is right is other tasks' business; the reference holds it as information.
+Verified: the mode. Thinking: one closed block with content, then an answer. Non-thinking: the empty block, then an
+answer. Whether the answer is right is other tasks' business, but where the reference holds an integer the answer has to
+be one: a bare number, a box or an equation, whatever its value, or a sentence with the right number and no other.
 Known hacks: reasoning in the open after an empty block (the mode is obeyed in form only), a thinking block of filler,
-and, in either mode, no answer.
+and, in either mode, no answer or any text in its place.
 Guard: in non-thinking mode the answer may hold no phrase of the leak lexicon, no more than one equation and no more
 than MAX_PLAIN_WORDS words; a thinking block needs MIN_CONTENT words or numbers, two of them distinct.
 """
@@ -16,6 +17,7 @@ import re
 
 from data.chat import ParsedCompletion, last_flag, strip_flags
 from data.records import Message, Score
+from rewards.extract import INTEGER, integer_answer
 from rewards.task import Example, ScoreRequest, Task, TaskItem, Worked
 from rewards.tasks import arithmetic
 
@@ -33,6 +35,8 @@ LEAK_LEXICON = (
 """Phrases that open or mark reasoning. A question whose plain answer needs one of them does not belong in this task."""
 
 _WORD = re.compile(r"[^\W_]+")
+_EQUATION = re.compile(rf"[0-9+ ]{{1,200}}= ?({INTEGER})\.?")
+_NUMBER = re.compile(r"(?<![0-9])-?[0-9]{1,18}(?![0-9])")
 _FLAGS = ("/think", "/no_think")
 _MAX_TURNS = (3, 5, 7)
 
@@ -87,8 +91,28 @@ def leak(text: str) -> str | None:
     return None
 
 
+def is_an_answer(text: str, question: str, right: int) -> bool:
+    """Whether a text answers a sum at all: a number in a plain form, or a sentence with the right number and no other.
+
+    Numbers of the question may come back in the sentence.
+    """
+    if integer_answer(text) is not None or _EQUATION.fullmatch(text.strip()):
+        return True
+    numbers = _NUMBER.findall(text)
+    return bool(numbers) and numbers[-1] == str(right) and set(numbers) <= {str(right), *_NUMBER.findall(question)}
+
+
 def verify(request: ScoreRequest, parsed: ParsedCompletion) -> Score:
     """The form of the block and of the answer, by the mode in the reference."""
+    score = _mode_score(request, parsed)
+    right = request.reference.get("answer")
+    question = str(request.messages[-1].get("content"))
+    if score.reward and type(right) is int and not is_an_answer(parsed.answer, question, right):
+        return Score.incorrect("the mode is right, but there is no number for an answer")
+    return score
+
+
+def _mode_score(request: ScoreRequest, parsed: ParsedCompletion) -> Score:
     mode = request.reference["mode"]
     if mode == "thinking":
         content = _WORD.findall(parsed.reasoning or "")
@@ -114,8 +138,8 @@ TASK = Task(
     area="format_following",
     reward_type="rule",
     summary="the mode that the last /think or /no_think asks for",
-    hack="visible reasoning after an empty block; a block of filler; no answer",
-    guard="leak lexicon, equation and length limits on plain answers; minimum content of a block",
+    hack="visible reasoning after an empty block; a block of filler; no answer, or any text in its place",
+    guard="leak lexicon, equation and length limits on plain answers; minimum content of a block; a number for a sum",
     generate=generate,
     max_difficulty=len(_MAX_TURNS) - 1,
     verify=verify,
@@ -127,7 +151,8 @@ TASK = Task(
         Example("<think>\n\n</think>\n\n7", _PLAIN),
         Example("<think>\n\n</think>\n\n3 + 4 = 7.", _PLAIN, note="one equation is an answer"),
         Example("7", _PLAIN, enable_thinking=False, note="hard switch: the block is prefilled"),
-        Example("<think>\n3+4=8\n</think>\n\n8", _THINKING, note="the mode alone is scored"),
+        Example("<think>\n3+4=8\n</think>\n\n8", _THINKING, note="the mode is scored, not the value"),
+        Example("<think>\n\n</think>\n\nThe sum is 7.", _PLAIN, note="a sentence with the right number"),
     ),
     known_bad=(
         Example("7", _THINKING, note="no block"),
@@ -135,6 +160,9 @@ TASK = Task(
         Example("<think>\n...\n</think>\n\n7", _THINKING, note="block of punctuation"),
         Example("<think>\nok ok ok ok\n</think>\n\n7", _THINKING, note="block of filler"),
         Example("<think>\n3+4=7\n</think>\n\n", _THINKING, note="no answer"),
+        Example("<think>\n3+4=7\n</think>\n\nSee above.", _THINKING, note="a pointer for an answer"),
+        Example("<think>\n\n</think>\n\nyes", _PLAIN, note="any text for an answer"),
+        Example("<think>\n\n</think>\n\nIt is 7 or 8.", _PLAIN, note="two numbers"),
         Example("<think>\n3+4=7", _THINKING, note="unfinished thinking"),
         Example("<think>\n3+4=7\n</think>\n\n<think>\n</think>\n7", _THINKING, note="two blocks"),
         Example("<think>\n3+4=7\n</think>\n\n7", _PLAIN, note="thinking although none was asked for"),

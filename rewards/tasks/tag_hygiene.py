@@ -16,6 +16,7 @@ import re
 
 from data.chat import SPECIAL_TOKENS, ParsedCompletion
 from data.records import Score
+from rewards.extract import spans
 from rewards.task import Example, ScoreRequest, Task, TaskItem, Worked
 
 _WRAPPERS = (("<answer>", "</answer>"), ("[[", "]]"), ("**", "**"), ("<<", ">>"))
@@ -71,12 +72,17 @@ def verify(request: ScoreRequest, parsed: ParsedCompletion) -> Score:
     if found is not None:
         return Score.incorrect(f"{found} in the answer")
     text = parsed.answer.strip()
-    spans = re.findall(re.escape(opening) + r"(.*?)" + re.escape(closing), text, re.DOTALL)
-    if len(spans) != 1:
-        return Score.incorrect(f"{len(spans)} spans in the wrapper, expected one")
-    if reference.get("alone", True) and text != f"{opening}{spans[0]}{closing}":
+    found_spans = spans(text, opening, closing)
+    if len(found_spans) != 1:
+        return Score.incorrect(f"{len(found_spans)} spans in the wrapper, expected one")
+    alone = reference.get("alone", True)
+    if alone and text != f"{opening}{text[len(opening) : len(text) - len(closing)]}{closing}":
         return Score.incorrect("text outside the wrapper")
-    return Score.correct() if spans[0].strip() == str(reference["answer"]) else Score.incorrect("wrong value")
+    if alone and text[len(opening) : len(text) - len(closing)].strip() != found_spans[0]:
+        return Score.incorrect("text outside the wrapper")
+    if not alone and any(wrapper in text for wrapper in ("\\boxed", "<answer>")):
+        return Score.incorrect("another wrapper beside the asked one")
+    return Score.correct() if found_spans[0] == str(reference["answer"]) else Score.incorrect("wrong value")
 
 
 _WRAPPED = {"open": "<answer>", "close": "</answer>", "answer": "7", "alone": True}
@@ -118,6 +124,9 @@ TASK = Task(
         Example(_BLOCK + "Use the bold tag.", _TWIN, note="twin without the tag"),
         Example(_BLOCK + "Use the b tag.", _TWIN, note="suppressed brackets"),
         Example(_BLOCK + "`<b>` `<i>` `<br>`", _TWIN, note="every tag named"),
+        Example(_BLOCK + "`<b>` \\boxed{<i>}", _TWIN, note="another tag in another wrapper"),
+        Example(_BLOCK + "<answer>7</answer></answer>", _WRAPPED, note="wrapper closes twice"),
+        Example(_BLOCK + "<answer>" * 2400, _WRAPPED, note="wrapper opens without end"),
         Example(_BLOCK + "`<think>`", _FORMAT_TWIN, note="a real think tag in the answer"),
     ),
 )
