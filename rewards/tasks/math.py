@@ -21,6 +21,7 @@ from math import gcd, isqrt
 from data.chat import ParsedCompletion
 from data.records import Score
 from rewards.extract import answer_slot, integer_answer, parse_integer
+from rewards.latex_effort import out_of_reach
 from rewards.task import Example, ScoreRequest, Task, TaskItem, Worked
 
 MAX_LATEX_CHARS = 300
@@ -252,7 +253,7 @@ def refused_form(latex: str, gold: str) -> str | None:
         return "letters or units that the answer does not have"
     if not gold_letters and not _operations(latex) <= _operations(gold):
         return "left unevaluated"
-    return None
+    return out_of_reach(latex, gold)
 
 
 def _operations(latex: str) -> set[str]:
@@ -368,6 +369,10 @@ TASK = Task(
         _example("\\boxed{6}", "7", "wrong integer"),
         _example("\\boxed{\\frac{1}{3}}", "\\frac{1}{2}", "wrong fraction"),
         _example("\\boxed{9^{9^{9^9}}}", "7", "power tower"),
+        _example("\\boxed{x^{9^{9^9}}}", "6x+4", "power tower against a polynomial"),
+        _example("\\boxed{(x+1)^{99999}}", "6x+4", "power without end"),
+        _example("\\boxed{(((x+1)^9)^9)^9}", "6x+4", "powers of powers"),
+        _example("\\boxed{((9!)!)!}", "6x+4", "factorials"),
         _example("\\boxed{" + "(" * 3000 + "7" + ")" * 3000 + "}", "7", "deep brackets"),
         _example("<think>\n\\boxed{7}", "7", "answer inside unfinished thinking"),
         _example("<think>\n\\boxed{7}\n</think>\n\n", "7", "answer only inside the block"),

@@ -36,6 +36,7 @@ LEAK_LEXICON = (
 
 _WORD = re.compile(r"[^\W_]+")
 _EQUATION = re.compile(rf"[0-9+ ]{{1,200}}= ?({INTEGER})\.?")
+_BOX = re.compile(r"\\boxed\{[^{}]*\}\.?")
 _NUMBER = re.compile(r"(?<![0-9])-?[0-9]{1,18}(?![0-9])")
 _FLAGS = ("/think", "/no_think")
 _MAX_TURNS = (3, 5, 7)
@@ -96,7 +97,8 @@ def is_an_answer(text: str, question: str, right: int) -> bool:
 
     Numbers of the question may come back in the sentence.
     """
-    if integer_answer(text) is not None or _EQUATION.fullmatch(text.strip()):
+    plain = "\\boxed" not in text or _BOX.fullmatch(text.strip())
+    if (plain and integer_answer(text) is not None) or _EQUATION.fullmatch(text.strip()):
         return True
     numbers = _NUMBER.findall(text)
     return bool(numbers) and numbers[-1] == str(right) and set(numbers) <= {str(right), *_NUMBER.findall(question)}
