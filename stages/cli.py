@@ -105,6 +105,48 @@ def import_(
     print(f"written to {out}")
 
 
+@app.command(name="preference-model")
+def preference_model(
+    model: Annotated[Path, typer.Argument(help="The policy to start from, such as a stage's checkpoint folder.")],
+    out: Annotated[Path, typer.Argument(help="Where to write the preference model; must not exist.")],
+    pairs: Annotated[
+        Path | None, typer.Option(help="JSON lines of your own pairs; without it pairs are generated.")
+    ] = None,
+    num_pairs: Annotated[int, typer.Option(min=20, help="How many pairs to generate.")] = 4000,
+    difficulty: Annotated[int, typer.Option(min=0, help="Level of the generated prompts.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of pairs, split and training.")] = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="How often each pair is seen.")] = 2,
+    lr: Annotated[float, typer.Option(help="Peak learning rate; 1e-5 suits a model of some billion weights.")] = 1e-3,
+    dtype: Annotated[str, typer.Option(help="What products run in: float32 or bfloat16.")] = "float32",
+    plain: Annotated[bool, typer.Option("--plain", help="Plain progress lines even on a terminal.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a preference model: a scalar score of an answer, for tasks that have neither a rule nor a reference.
+
+    It learns which of two answers is better (Bradley-Terry). Each line of PAIRS is
+    `{"messages": [{"role": "user", "content": "..."}], "chosen": "...", "rejected": "..."}`. A tenth of the prompts is
+    held out; on these its accuracy and its liking for long answers are measured, and the liking is taken out of the
+    reward. Set `preference.folder=OUT` in a recipe to use it in general RL.
+
+    Example: `fourstage preference-model runs/quickstart/stages/base-*/checkpoint runs/preference`
+    """
+    from learner.preference_trainer import PreferenceTrainingConfig
+    from stages.preference_model import PreferenceModelConfig, result_rows, train_preference_model
+    from stages.progress import Progress
+
+    train = PreferenceTrainingConfig(num_epochs=epochs, lr=lr, dtype=dtype)  # type: ignore[arg-type]
+    config = PreferenceModelConfig(
+        pairs=None if pairs is None else str(pairs), num_pairs=num_pairs, difficulty=difficulty, train=train
+    )
+    with Progress(1, plain=True if plain else None) as progress:
+        manifest = train_preference_model(config, model, out, seed=seed, progress=progress)
+    if as_json:
+        print(json.dumps(manifest, ensure_ascii=False))
+        return
+    _print_rows(result_rows(manifest), as_json, title=f"Preference model {out}")
+    print(f"written to {out}; use it with preference.folder={out}")
+
+
 # ---- rewards
 
 
