@@ -49,13 +49,16 @@ import os, resource, sys
 program, status = int(sys.argv[1]), int(sys.argv[2])
 for limit in sys.argv[3:]:
     name, value = limit.split("=")
-    resource.setrlimit(getattr(resource, name), (int(value), int(value)))
+    name, value = getattr(resource, name), int(value)
+    hard = resource.getrlimit(name)[1]
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(name, (value, value))
 with open(program, "rb", closefd=False) as file:
     text = file.read()
 os.write(status, {_STARTED!r})
 os.closerange(3, 65536)
 sys.argv[:] = ["program"]
-del file, limit, name, program, resource, status, value
+del file, hard, limit, name, program, resource, status, value
 try:
     exec(compile(text, "<program>", "exec"), {{"__name__": "__main__", "__builtins__": __builtins__}})
 except MemoryError:
