@@ -7,7 +7,7 @@ example's list; and the fault of the task itself: a sequence that has two sensib
 Guard: one number or one list as the whole answer. Unique by construction: rules come from a closed family
 (`rewards.list_rules`: six rules of sequences; 22 list operations, alone or two in a row), the question names that
 family from level 1 on, and an item is kept only when every rule of the family that fits what is shown gives the same
-answer. At level 0 only two of the rules are drawn: a constant is added, or a number that grows or shrinks by a constant.
+answer. At level 0 only two of the rules are drawn: adding a constant, or a number that itself changes by a constant.
 """
 
 from __future__ import annotations
