@@ -35,14 +35,14 @@ _FORM = " Answer with an integer or a reduced fraction."
 
 
 def _perimeter(rng: random.Random) -> Problem:
-    steps, a, b = Steps(), rng.randint(3, 30), rng.randint(3, 19)
+    steps, a, b = Steps(), rng.randint(3, 40), rng.randint(3, 29)
     steps.add("*", steps.add("+", a, b), 2)
     return f"A rectangle has sides {a} and {b}. Find its perimeter.", steps
 
 
 def _area(rng: random.Random) -> Problem:
     """Tens and units apart, as one multiplies on paper."""
-    steps, a, b = Steps(), rng.randint(3, 9), rng.randint(11, 39)
+    steps, a, b = Steps(), rng.randint(3, 9), rng.randint(11, 79)
     if b % 10 == 0:
         b += 1
     tens, units = steps.add("*", b - b % 10, a), steps.add("*", b % 10, a)
@@ -80,7 +80,7 @@ def _one_draw(rng: random.Random) -> Problem:
 
 
 def _handshakes(rng: random.Random) -> Problem:
-    steps, people = Steps(), rng.randint(6, 40)
+    steps, people = Steps(), rng.randint(6, 99)
     steps.add("//", steps.add("*", people, people - 1), 2)
     return f"Each two of {people} people shake hands once. How many handshakes are there?", steps
 
@@ -89,9 +89,11 @@ def _handshakes(rng: random.Random) -> Problem:
 
 
 def _lattice_paths(rng: random.Random) -> Problem:
-    steps, right, up = Steps(), rng.randint(2, 7), rng.randint(2, 7)
+    steps, x, y = Steps(), rng.randint(0, 9), rng.randint(0, 9)
+    to_x, to_y = x + rng.randint(2, 7), y + rng.randint(2, 7)
+    right, up = steps.add("-", to_x, x), steps.add("-", to_y, y)
     steps.add("C", steps.add("+", right, up), up)
-    return f"How many paths of unit steps right or up lead from (0,0) to ({right},{up})?", steps
+    return f"How many paths of unit steps right or up lead from ({x},{y}) to ({to_x},{to_y})?", steps
 
 
 def _divisors(rng: random.Random) -> Problem:
@@ -110,7 +112,7 @@ def _two_dice(rng: random.Random) -> Problem:
 
 
 def _diagonals(rng: random.Random) -> Problem:
-    steps, corners = Steps(), rng.randint(7, 40)
+    steps, corners = Steps(), rng.randint(7, 99)
     steps.add("-", steps.add("C", corners, 2), corners)
     return f"How many diagonals has a convex polygon with {corners} corners?", steps
 
@@ -139,7 +141,7 @@ def _two_draws(rng: random.Random) -> Problem:
 
 
 def _last_digits(rng: random.Random) -> Problem:
-    steps, base, exponent = Steps(), rng.choice((3, 7, 9, 11, 13, 17, 19)), rng.randint(4, 9)
+    steps, base, exponent = Steps(), rng.choice([n for n in range(3, 60) if n % 2 and n % 5]), rng.randint(3, 7)
     residue: int | str = base
     for _ in range(exponent - 1):
         residue = steps.add("mod", steps.add("*", residue, base), 100)
@@ -147,7 +149,7 @@ def _last_digits(rng: random.Random) -> Problem:
 
 
 def _interior_angle(rng: random.Random) -> Problem:
-    steps, corners = Steps(), rng.randint(7, 60)
+    steps, corners = Steps(), rng.randint(7, 120)
     steps.add("/", steps.add("*", corners - 2, 180), corners)
     return f"How many degrees has each angle of a regular polygon with {corners} corners?", steps
 

@@ -31,7 +31,7 @@ _ROWS = " Answer with the rows of the full grid, one a line."
 
 
 def generate(rng: random.Random, difficulty: int) -> TaskItem:
-    """Level 0: 4x4 sudoku with a blank in each of three rows; 1: 4x4 with 9; 2: 6x6 with 20; 3: six to eight queens;
+    """Level 0: 4x4 sudoku with a blank in each of three rows; 1: 4x4 with 9; 2: 6x6 with 20; 3: six to nine queens;
     4: futoshiki 5x5; 5: sudoku 9x9 with 36 blanks.
     """
     if difficulty == 0:
@@ -77,17 +77,15 @@ def _placements(size: int) -> list[Grid]:
 
 
 def _queens(rng: random.Random) -> tuple[Puzzle, str]:
-    """One queen of a random placement is given."""
-    size = rng.randint(6, 8)
+    """One to three queens of a random placement are given."""
+    size = rng.randint(6, 9)
     placement = rng.choice(_placements(size))
-    kept = rng.randrange(size)
-    givens = [
-        "".join(QUEEN if row == kept and symbol == QUEEN else BLANK for symbol in placement[row]) for row in range(size)
-    ]
-    column = placement[kept].index(QUEEN) + 1
+    kept = sorted(rng.sample(range(size), rng.randint(1, 3)))
+    givens = [line.replace(EMPTY, BLANK) if row in kept else BLANK * size for row, line in enumerate(placement)]
+    stand = "; ".join(f"row {row + 1}, column {placement[row].index(QUEEN) + 1}" for row in kept)
     question = (
         f"Place {size} queens on a board of {size} by {size} so that no two share a row, a column or a diagonal. "
-        f"One queen stands in row {kept + 1}, column {column}.{_ROWS} Write Q for a queen and . for an empty square."
+        f"Queens stand in {stand}.{_ROWS} Write Q for a queen and . for an empty square."
     )
     return {"kind": "queens", "size": size, "givens": givens, "solution": placement}, question
 

@@ -25,6 +25,9 @@ from rewards.task import Example, ScoreRequest, Task, TaskItem, Worked
 
 MAX_LIST_CHARS = 200
 _MAX_TERM = 9_999
+_MIN_ANSWER = 12
+"""Smaller numbers, and the round 10, are what a guess or noise hits."""
+
 _NUM_EXAMPLES = 4
 _LIST = re.compile(r"\[\s*(?:-?[0-9]{1,6}\s*,\s*)*-?[0-9]{1,6}\s*\]")
 _FIRST_LIST_LEVEL = 3
@@ -43,7 +46,8 @@ def generate(rng: random.Random, difficulty: int) -> TaskItem:
     while True:
         terms = _draw_terms(rng, difficulty)
         *shown, last = terms
-        if next_terms(shown) == {last} and last >= 10 and last not in shown and max(map(abs, terms)) <= _MAX_TERM:
+        in_range = last >= _MIN_ANSWER and max(map(abs, terms)) <= _MAX_TERM
+        if in_range and last not in shown and next_terms(shown) == {last}:
             break
     listed = ", ".join(map(str, shown))
     if difficulty == 0:
@@ -57,7 +61,7 @@ def generate(rng: random.Random, difficulty: int) -> TaskItem:
 def _draw_terms(rng: random.Random, difficulty: int) -> list[int]:
     """Six terms (eight at level 2), the last of which is the answer."""
     if difficulty == 0:
-        return _changing(rng, rng.randint(1, 60), rng.choice((0, 0, 1, 2, -1)), 6)
+        return _changing(rng, rng.randint(1, 90), rng.choice((0, 0, 1, 2, -1)), 6)
     kinds = (_alternating, _affine, _quadratic) if difficulty == 1 else (_interleaved, _fibonacci, _affine, _quadratic)
     return rng.choice(kinds)(rng, 6 if difficulty == 1 else 8)
 

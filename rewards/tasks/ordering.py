@@ -32,7 +32,7 @@ MAX_ANSWER_CHARS = 200
 _NAMES = ("Ann", "Bob", "Cy", "Dee", "Eve", "Fay", "Gus", "Hal")
 _QUALITIES = (("taller", "shorter", "tallest", "shortest"), ("older", "younger", "oldest", "youngest"))
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh")
-_NUM_PEOPLE = (4, 5, 5, 6, 7)
+_NUM_PEOPLE = (4, 6, 5, 6, 7)
 _CHAIN_LEVELS = (0, 1)
 _SEPARATOR = re.compile(r"\s*(?:,\s*(?:and\s)?|>|\n|\sand\s)\s*")
 
@@ -66,7 +66,7 @@ def orders_that_fit(names: Sequence[str], clues: Sequence[Clue]) -> list[tuple[s
 
 
 def generate(rng: random.Random, difficulty: int) -> TaskItem:
-    """Level 0: four people, neighbours compared; 1: five, one place asked for; from 2 on finishing orders with mixed
+    """Level 0: four people, neighbours compared; 1: six, one place asked for; from 2 on finishing orders with mixed
     clues for five, six and seven runners.
     """
     order = rng.sample(_NAMES, _NUM_PEOPLE[difficulty])
@@ -83,7 +83,7 @@ def _chain(rng: random.Random, order: list[str], difficulty: int) -> tuple[list[
     more, less, most, least = rng.choice(_QUALITIES)
     pairs = rng.sample(list(itertools.pairwise(order)), len(order) - 1)
     said = [f"{a} is {more} than {b}." if rng.random() < 0.5 else f"{b} is {less} than {a}." for a, b in pairs]
-    clues = [["above", a, b] for a, b in pairs]
+    clues: list[Clue] = [["above", a, b] for a, b in pairs]
     told = " ".join(said)
     if difficulty == 0:
         return clues, f"{told} Order from {most} to {least}?", None
@@ -92,10 +92,9 @@ def _chain(rng: random.Random, order: list[str], difficulty: int) -> tuple[list[
 
 
 def _place_name(asked: int, num_people: int, most: str, least: str) -> str:
-    if asked < 2:
-        return most if asked == 0 else f"the second {most}"
-    from_below = num_people - 1 - asked
-    return least if from_below == 0 else f"the {_ORDINALS[from_below]} {least}"
+    """The superlative for the ends, "the second tallest", … in the upper half, "the second shortest" in the lower."""
+    steps, word = (asked, most) if 2 * asked < num_people else (num_people - 1 - asked, least)
+    return word if steps == 0 else f"the {_ORDINALS[steps]} {word}"
 
 
 def _race(rng: random.Random, order: list[str]) -> tuple[list[Clue], str, int | None]:

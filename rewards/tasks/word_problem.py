@@ -5,7 +5,7 @@ Verified: the one integer that the answer commits to equals the reference, exact
 Known hacks: scorers that take the first number of the text and drop its sign pay "-18" for 18 and "288 or 1 or 2" for
 288, and refuse "1,000"; copying a number of the question.
 Guard: exactly one distinct boxed integer, or an integer as the whole answer, sign and thousands commas read; the
-answer is never a number that the question shows, and has at least two digits.
+answer is never a number that the question shows, and never below 12.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from rewards.worked_steps import Operand, Steps, follow
 
 _NUM_STEPS = (1, 2, 3, 4, 4, 6)
 _FIRST_DISTRACTED_LEVEL = 4
-_MAX_ANSWER = 100_000
+_MIN_ANSWER, _MAX_ANSWER = 12, 100_000
+"""Smaller numbers, and the round 10, are what a guess or noise hits."""
+
 _NAMES = ("Ann", "Ben", "Eva", "Ida", "Jim", "Leo", "Mia", "Sam", "Tom", "Zoe")
 _ITEMS = ("apples", "balls", "beads", "books", "cards", "coins", "eggs", "pens", "shells", "stamps")
 _ASIDES = (
@@ -174,7 +176,7 @@ def generate(rng: random.Random, difficulty: int) -> TaskItem:
         text = " ".join(story.sentences)
         shown = {parse_integer(number) for number in _NUMBER.findall(text)}
         answer = int(story.steps.result)
-        if 10 <= answer <= _MAX_ANSWER and answer not in shown:
+        if _MIN_ANSWER <= answer <= _MAX_ANSWER and answer not in shown:
             break
     question = text + (_FORM if difficulty > 0 else "")
     reference = {"answer": answer, "steps": story.steps.listed}

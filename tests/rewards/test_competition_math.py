@@ -53,7 +53,7 @@ BRUTE_FORCE: dict[str, Callable[..., int | Fraction]] = {
     "_remainder": lambda number, divisor: number % divisor,
     "_one_draw": lambda red, blue: Fraction(red, red + blue),
     "_handshakes": lambda people: len(list(itertools.combinations(range(people), 2))),
-    "_lattice_paths": lambda _x, _y, right, up: _paths(right, up),
+    "_lattice_paths": lambda x, y, to_x, to_y: _paths(to_x - x, to_y - y),
     "_divisors": lambda p, a, q, b: len({p**i * q**j for i in range(a + 1) for j in range(b + 1)}),
     "_two_dice": lambda _one, sides, total: _dice_sum(sides, total),
     "_diagonals": lambda corners: corners * (corners - 3) // 2,

@@ -80,7 +80,7 @@ def _mentioned(item: TaskItem) -> list[str]:
 def test_no_habit_earns_much_more_than_a_guess_where_one_name_is_asked_for(habit: Callable[[list[str]], str]) -> None:
     items = _items(1, 600)
     earned = sum(habit(_mentioned(item)) in item.reference["answer"] for item in items)
-    assert earned / 600 < 0.2 + 0.06  # a fifth each, three and a half standard deviations
+    assert earned / 600 < 1 / 6 + 0.055  # a sixth each, three and a half standard deviations
 
 
 def test_the_order_of_mention_is_seldom_the_order_at_level_0() -> None:
@@ -91,8 +91,8 @@ def test_the_order_of_mention_is_seldom_the_order_at_level_0() -> None:
 
 def test_every_place_is_asked_for_about_as_often() -> None:
     counts = Counter(item.reference["asked"] for item in _items(1, 1000))
-    assert sorted(counts) == [0, 1, 2, 3, 4]
-    assert all(150 < count < 250 for count in counts.values())
+    assert sorted(counts) == [0, 1, 2, 3, 4, 5]
+    assert all(120 < count < 215 for count in counts.values())  # 167 each, four standard deviations
 
 
 def test_the_worked_chain_and_its_slips() -> None:

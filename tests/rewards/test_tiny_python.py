@@ -56,7 +56,8 @@ def test_the_interpreter_agrees_with_python_on_programs_by_hand(program: str) ->
     ["import os", "print(x)", "print(1 / 2)", "print(2 ** 3)", "open('f')", "x = [1]\nprint(x[3])", "print(1 // 0)",
      "while 1 > 0:\n    x = 1", "def f(n):\n    return f(n)\nprint(f(1))", "x = 'a'.__class__", "(", "a, b = 1, 2",
      "x = 9\nfor i in range(300):\n    x = x * x", "x = [1]\nfor i in range(90):\n    x = x + x", "print(1 < 'a')",
-     "print('a'.format())", "lambda: 1", "print(sum(range(10000000)))", "print('a' * 1000000)", "print('%9d' % 1)", "return 1",
+     "print('a'.format())", "lambda: 1", "print(sum(range(10000000)))", "print('a' * 1000000)", "print('%9d' % 1)",
+     "return 1",
      "print(1 < 2 < 3)", "a = b = 1", "print(sorted([1, 2], reverse=True))", "(lambda: 1)()",
      "for i in range(2):\n    print(i)\nelse:\n    print(9)"],
 )  # fmt: skip
