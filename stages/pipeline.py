@@ -34,6 +34,7 @@ from learner.checkpoint import (
 )
 from rewards.judge import JudgeConfig
 from stages import base, cold_start, general_rl, reasoning_rl, thinking_fusion
+from stages.preference_model import preference_identity
 from stages.prompts import HeldOut, mixed_prompts, prompt_of_record
 from stages.run_config import RunConfig
 from stages.run_dir import RunDir
@@ -103,6 +104,7 @@ def stage_key(config: RunConfig, name: str, parent_key: str | None) -> str:
             "engine": {"dtype": config.rollout.engine.dtype, "max_model_len": config.rollout.engine.max_model_len},
             "episodes": to_dict(config.rollout.episodes),
             "judge": _judge_identity(config.judge) if name in ("reasoning_rl", "general_rl") else None,
+            "preference": _preference_identity(config) if name in ("reasoning_rl", "general_rl") else None,
             "template": hashlib.sha256(chat_template().encode()).hexdigest(),
             "files": _file_hashes(settings),
         }
@@ -115,6 +117,13 @@ def _judge_identity(judge: JudgeConfig) -> dict[str, Any] | None:
         return None
     names = ("base_url", "model", "folder", "max_tokens", "max_attempts", "max_response_chars")
     return {name: getattr(judge, name) for name in names}
+
+
+def _preference_identity(config: RunConfig) -> Any:
+    """What decides the preference model's scores: its weights, or how it is trained from the run's own base."""
+    if config.preference.folder is not None:
+        return preference_identity(config.preference.folder)
+    return to_dict(config.embedded_preference) if config.embedded_preference is not None else None
 
 
 def _file_hashes(settings: Any) -> dict[str, str]:

@@ -21,11 +21,13 @@ from evals.statistics import Interval
 from evals.summary import BenchmarkResult, BudgetPoint, compare_stages, summary_dict, write_summary
 from rollout.policy import GenerationRequest
 from stages.pipeline import MIN_FREE_BYTES, Checkpoint, Pipeline, PlannedStage, plan_stages, prepare_run, start_of
+from stages.preference_model import check_preference_folder, train_preference_model
 from stages.progress import Progress
 from stages.prompts import require_readable_files
 from stages.run_config import STAGES, RunConfig
 from stages.run_dir import RunDir
 from stages.services import Services
+from stages.task_needs import check_task_needs, needs_preference_model, task_uses
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +62,8 @@ def run_pipeline(config: RunConfig, selection: Selection, *, plain: bool | None 
     """Run the selected stages and evaluations; returns the summary. Holds the run directory's lock meanwhile."""
     run = RunDir(config.run_dir)
     names = selection.stages_of(config.stages)
-    with run.lock(), Progress(2 * len(names), plain=plain) as progress:
+    num_parts = 2 * len(names) + (config.embedded_preference is not None)
+    with run.lock(), Progress(num_parts, plain=plain) as progress:
         services = Services(config, run.path, progress)
         try:
             return _run(config, selection, names, run, services)
@@ -72,6 +75,7 @@ def _run(
     config: RunConfig, selection: Selection, names: Sequence[str], run: RunDir, services: Services
 ) -> dict[str, Any]:
     start, plan = _planned(config, selection, names, run)
+    check_task_needs(config, [planned.name for planned in plan])
     for planned in plan:  # what would stop a stage later on had better stop the run now
         if not planned.checkpoint_folder.exists():
             require_free_space(run.path, MIN_FREE_BYTES)
@@ -85,8 +89,11 @@ def _run(
     evaluation: dict[str, Any] = {}
     checkpoint: Checkpoint | None = None
     for planned in plan:
+        if start is not None:
+            _provide_preference_model(config, plan, start, run, services)
         checkpoint = pipeline.make(planned, start, plan)
         start = checkpoint.path
+        _provide_preference_model(config, plan, start, run, services)  # which the evaluation may need
         run.assemble([stage.folder for stage in plan])
         if planned.name in config.evaluation.stages:
             evaluation = _evaluated(config.evaluation, planned, checkpoint, services, config.seed)
@@ -143,6 +150,24 @@ def _discard(plan: Sequence[PlannedStage]) -> None:
     for planned in plan:
         if planned.folder.exists():
             shutil.rmtree(planned.folder)
+
+
+def _provide_preference_model(
+    config: RunConfig, plan: Sequence[PlannedStage], start: Path, run: RunDir, services: Services
+) -> None:
+    """Train the embedded preference model from the first checkpoint at hand, once, when a task needs one."""
+    needed = any(needs_preference_model(use) for use in task_uses(config, [planned.name for planned in plan]))
+    if services.preference_folder is not None or config.embedded_preference is None or not needed:
+        return
+    settings = to_dict(config.embedded_preference)
+    _, key = start_of(start)
+    folder = run.path / f"preference_model-{config_hash([settings, key, config.seed])[:12]}"
+    if folder.exists():
+        check_preference_folder(folder)
+        services.progress.say(f"preference model: {folder.name}, trained before, reused")
+    else:
+        train_preference_model(config.embedded_preference, start, folder, seed=config.seed, progress=services.progress)
+    services.preference_folder = str(folder)
 
 
 # ---- evaluation

@@ -14,6 +14,7 @@ from rollout.config import RolloutConfig
 from stages.base import BaseConfig
 from stages.cold_start import ColdStartConfig
 from stages.general_rl import GeneralRLConfig
+from stages.preference_model import PreferenceModelConfig
 from stages.reasoning_rl import ReasoningRLConfig
 from stages.thinking_fusion import ThinkingFusionConfig
 
@@ -51,7 +52,11 @@ class VerifierConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
-    """One run. `stages` is the pipeline in order; a stage that is left out passes its parent's checkpoint on."""
+    """One run. `stages` is the pipeline in order; a stage that is left out passes its parent's checkpoint on.
+
+    `embedded_preference` trains a preference model from the base checkpoint when a task needs one and
+    `preference.folder` names none.
+    """
 
     name: str
     run_dir: str = "runs/${name}"
@@ -68,6 +73,7 @@ class RunConfig:
     verifiers: VerifierConfig = field(default_factory=VerifierConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     preference: PreferenceConfig = field(default_factory=PreferenceConfig)
+    embedded_preference: PreferenceModelConfig | None = None
     ray: RayConfig = field(default_factory=RayConfig)
 
     def validate(self) -> None:

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from data.model_folder import require_model_folder
-from data.records import Completion, Prompt, Score, UserError
+from data.records import Completion, Message, Prompt, Score, UserError
 from rewards.judge import Judge
 from rewards.judge_endpoint import endpoint_judge
-from rewards.scorer import Scorer
+from rewards.scorer import RatesConversations, Scorer
 from rewards.task import ScoreRequest
 from rewards.verifier_pool import VerifierPool
 from rollout.policy import GenerationRequest, Policy
@@ -35,6 +35,7 @@ from stages.rollouts import OnProgress, Rollouts, error_examples, roll_out
 if TYPE_CHECKING:
     from learner.workers import RemoteLearner
     from rollout.workers import RolloutPool
+    from stages.preference_model import RunningPreference
     from stages.run_config import RunConfig
 
 
@@ -64,7 +65,10 @@ class Services:
         self.scorer = Scorer(
             VerifierPool(num_workers=config.verifiers.num_workers, timeout_s=config.verifiers.timeout_s),
             judge=self._judge(),
+            preference=_FirstAsked(self._start_preference),
         )
+        self.preference_folder = config.preference.folder
+        self._preference: RunningPreference | None = None
         self._judge_pool: RolloutPool | None = None
         self._pool: RolloutPool | None = None
         self._learner: RemoteLearner | None = None
@@ -174,6 +178,17 @@ class Services:
         self._judge_pool = RolloutPool(folder, settings, log_folder=self.run_dir / "logs" / "judge")
         return self._judge_pool, self.tokenizer(folder)
 
+    def _start_preference(self) -> RatesConversations:
+        if self.preference_folder is None:
+            raise UserError("preference.folder: null; a task needs a preference model (`fourstage preference-model`)")
+        self._start_ray()
+        from stages.preference_model import start_preference_model
+
+        self.progress.say(f"starting an engine for the preference model {self.preference_folder}")
+        settings = dataclasses.replace(self.config.preference, folder=str(self.preference_folder))
+        self._preference = start_preference_model(settings, log_folder=self.run_dir / "logs")
+        return self._preference.rating
+
     def roll_out(
         self,
         policy: Policy,
@@ -254,10 +269,10 @@ class Services:
     def close(self) -> None:
         """End every process that was started; may be called twice."""
         self.scorer.close()
-        for pool in (self._pool, self._judge_pool):
-            if pool is not None:
-                pool.close()
-        self._pool = self._judge_pool = None
+        for part in (self._pool, self._judge_pool, self._preference):
+            if part is not None:
+                part.close()
+        self._pool = self._judge_pool = self._preference = None
         if self._learner is not None:
             self._learner.close()
             self._learner = None
@@ -268,6 +283,19 @@ class Services:
             ray.shutdown()
             self._ray_started = False
             _await_end(started)
+
+
+class _FirstAsked:
+    """A preference model that starts with the first conversation that it has to rate."""
+
+    def __init__(self, start: Callable[[], RatesConversations]) -> None:
+        self._start = start
+        self._model: RatesConversations | None = None
+
+    def rate_all(self, conversations: Sequence[Sequence[Message]]) -> list[Score]:
+        if self._model is None:
+            self._model = self._start()
+        return self._model.rate_all(conversations)
 
 
 @contextlib.contextmanager
