@@ -36,11 +36,18 @@ MAX_TOPIC_SHARE = 0.5
 MAX_COPIED_SHARE = 0.5
 """Of the answer's trigrams, those that stand in the prompt."""
 
+MAX_TAKEN_SHARE = 0.8
+"""Of the answer's words, those that stand anywhere in the prompt: the question turned round says nothing new."""
+
 MAX_TRIGRAM_REPETITION = 0.2
 MIN_DISTINCT_SHARE, FULL_SHARE_WORDS = 0.5, 60
 """Least share of distinct words, for texts up to so many words; it falls with length beyond, as in prose."""
 
 MAX_WORD_CHARS = 25
+_LAST_LATIN = 0x1EFF
+"""Letters up to here are Latin, with accents; between them and the basic ones lie Greek, Cyrillic and others, whose
+texts fail for want of function words."""
+
 _VOWEL = re.compile(r"[aeiouyàáâãäåæèéêëìíîïòóôõöøùúûüýœ]", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"[.!?…\n]")
 _CALLED = r"^\W*(?:\w+[,!:] )?"
@@ -103,6 +110,8 @@ def _opening_fault(answer: str) -> str | None:
 
 
 def _gibberish(answer: str, found: Sequence[str], function_words: Collection[str]) -> str | None:
+    if "```" in answer or any(sign.isalpha() and ord(sign) > _LAST_LATIN for sign in answer):
+        return "a fence of code or letters of another script"
     if letter_share(answer) < MIN_LETTER_SHARE:
         return "made of something else than letters"
     if any(len(word) > MAX_WORD_CHARS for word in found):
@@ -127,7 +136,11 @@ def _copied(found: Sequence[str], asked: Sequence[str]) -> str | None:
     own = list(ngrams(found, 3))
     theirs = set(ngrams(asked, 3))
     copied = sum(gram in theirs for gram in own)
-    return "copies the prompt" if own and copied > MAX_COPIED_SHARE * len(own) else None
+    if own and copied > MAX_COPIED_SHARE * len(own):
+        return "copies the prompt"
+    known = set(asked)
+    taken = sum(word in known for word in found)
+    return "only words of the prompt" if taken > MAX_TAKEN_SHARE * len(found) else None
 
 
 def topic_fault(found: Sequence[str], topics: Sequence[Sequence[str]]) -> str | None:

@@ -37,7 +37,7 @@ def test_prose_is_left_to_the_model(answer: str) -> None:
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        ("River and mill.", "keywords in a row"),
+        ("River and mill.", "only words of the prompt"),
         ("River mill stream old wheel mills water.", "no sentence"),
         ("A river, a mill, a stream, the mills, rivers.", "keywords in a row"),
         ("The mill of the river, streams and mills: rivers.", "keywords in a row"),
@@ -59,6 +59,9 @@ def test_prose_is_left_to_the_model(answer: str) -> None:
         ("The river and the mill 1234567890 1234567890 1234567890", "something else than letters"),
         ("The river and the mill of " + "a" * 30, "without end"),
         ("Der Fluss treibt jetzt die river mill.", "no sentence"),
+        ("Please tell me the mill and the river, about something.", "only words of the prompt"),
+        ("```\nThe mill is by the old river.\n```", "fence"),
+        ("The mill is by the old river 这就是答案.", "another script"),
         ("The river and the mill.<|im_end|>", "control tokens"),
         ("Mill.", "words, allowed"),
         (PROSE * 5, "words, allowed"),
