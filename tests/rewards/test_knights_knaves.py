@@ -50,7 +50,7 @@ def test_no_constant_wins_much_more_than_its_share() -> None:
     items = [item_of(make_prompt(TASK, seed=0, index=index, difficulty=0)) for index in range(400)]
     counts = Counter(tuple(item.reference["assignment"].values()) for item in items)
     assert len(counts) == 4
-    assert len({item.messages[0]["content"] for item in items}) > 380
+    assert len({item.messages[0]["content"] for item in items}) > 350
     assert max(counts.values()) / 400 < 0.32  # a quarter each, three standard deviations
 
 
