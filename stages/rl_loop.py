@@ -19,6 +19,7 @@ from data.records import Prompt, ScoredGroup, TrainingSample, UserError
 from learner.advantages import AdvantageReport, training_samples
 from learner.entropy_control import EntropyController, EntropyState
 from learner.learner import LearnerConfig
+from rollout.agent_loop import ended_counts
 from rollout.groups import assemble_groups, build_requests
 from rollout.policy import SamplingConfig, sampling_for_training
 from stages.services import Services
@@ -304,12 +305,16 @@ def _rollout_metrics(groups: Sequence[ScoredGroup], report: AdvantageReport) -> 
     scored = [item for group in groups for item in group.scored]
     rewards = [item.score.reward for item in scored if item.score.reward is not None]
     lengths = [item.completion.num_tokens for item in scored]
+    turns = [len(item.completion.turns) for item in scored if item.completion.turns]
+    ended = ended_counts([item.completion for item in scored])
     return {
         "reward": sum(rewards) / len(rewards) if rewards else math.nan,
         "verifier_errors": sum(item.score.outcome == "error" for item in scored),
         "completion_tokens": sum(lengths),
         "mean_length": sum(lengths) / len(lengths),
         "truncated_share": sum(item.completion.truncated for item in scored) / len(scored),
+        **({"episode_turns": sum(turns) / len(turns)} if turns else {}),
+        **{f"episodes/{reason}": count for reason, count in ended.items()},
         **{f"batch/{name}": value for name, value in report.metrics().items()},
     }
 
