@@ -17,9 +17,11 @@ from data.files import write_json
 from data.preference import PREFERENCE_MANIFEST, conversation, preference_token_ids
 from data.records import UserError
 from learner.preference_trainer import load_scorer
+from rewards.preference import LengthCalibration, PreferenceConfig, preference_rewards
 from rollout.config import PoolingConfig
 from rollout.pooling import PoolingEngine
 from rollout.pooling_workers import PreferencePool
+from stages.preference_model import start_preference_model
 from tests.integration.tiny_policies import save_policy
 
 pytestmark = [pytest.mark.engine, pytest.mark.integration]
@@ -29,6 +31,7 @@ CONFIG = PoolingConfig(max_num_seqs=8, max_num_batched_tokens=512, num_threads=1
 USER = ({"role": "user", "content": "the sum of two and three is"},)
 CONVERSATIONS = [conversation(USER, "five" + " a then b" * count) for count in range(0, 60, 3)]
 """Twenty of them: more than run at a time, and the longest lose their beginning."""
+CALIBRATION = LengthCalibration(slope=0.5, fitted_slope=0.5, log_length_ref=4.0, mean=0.0, std=5.0, num_pairs=9)
 
 
 def save_scorer(folder: Path, family: str, *, tied: bool) -> Path:
@@ -39,7 +42,8 @@ def save_scorer(folder: Path, family: str, *, tied: bool) -> Path:
     model.score.weight.data.mul_(5.0)
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
-    write_json(folder / "model" / PREFERENCE_MANIFEST, {"max_length": MAX_LENGTH})
+    manifest = {"max_length": MAX_LENGTH, "calibration": CALIBRATION.as_json(), "files": {}}
+    write_json(folder / "model" / PREFERENCE_MANIFEST, manifest)
     return folder / "model"
 
 
@@ -85,17 +89,22 @@ def test_scores_repeat_and_do_not_hang_on_the_batch(served: Served) -> None:
 
 
 @pytest.mark.parametrize("served", ["qwen3"], indirect=True)
-def test_the_actor_gives_the_same_scores_and_leaves_no_process(served: Served, tmp_path: Path) -> None:
+def test_the_actor_gives_the_same_scores_and_rewards_and_leaves_no_process(served: Served, tmp_path: Path) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     ray.init(num_cpus=1, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False)
     try:
-        pool = PreferencePool(served.folder, CONFIG, log_folder=tmp_path)
-        assert pool.process_id != os.getpid()
-        expected = served.engine.raw_scores(CONVERSATIONS)
-        assert pool.raw_scores(CONVERSATIONS) == pytest.approx(expected, abs=1e-5)
-        process = psutil.Process(pool.process_id)
-        pool.close()
-        pool.close()
+        settings = PreferenceConfig(folder=str(served.folder), num_threads=1, start_timeout_s=300)
+        running = start_preference_model(settings, log_folder=tmp_path)
+        assert running.pool.process_id != os.getpid()
+        raw = served.engine.raw_scores(CONVERSATIONS)
+        assert running.pool.raw_scores(CONVERSATIONS) == pytest.approx(raw, abs=1e-5)
+        answers = [messages[-1]["content"] for messages in CONVERSATIONS]
+        rewards = [score.reward for score in running.rating.rate_all(CONVERSATIONS)]
+        expected = [score.reward for score in preference_rewards(raw, answers, CALIBRATION)]
+        assert rewards == pytest.approx(expected, abs=1e-5)
+        process = psutil.Process(running.pool.process_id)
+        running.close()
+        running.close()
         process.wait(timeout=30)
         with pytest.raises(UserError, match=r"preference\.folder: .* is no folder"):
             PreferencePool(tmp_path / "nothing", CONFIG, log_folder=tmp_path)
