@@ -58,7 +58,8 @@ class TinyModelConfig:
 class BaseConfig:
     """The base stage. With `import_from` set nothing is trained; without it a `corpus` is needed.
 
-    `num_documents` documents of the `corpus` mixture; each step of a worked solution is wrong with `error_rate`;
+    `num_documents` documents of the `corpus` mixture; each step of a worked solution is wrong with `error_rate`, or
+    with the rate that `error_rates` gives its task;
     `direct_share` of them give the answer alone, `plain_share` are plain text without turns; of those whose prompt has
     tools it is `plain_tools_share`, because the tools' definitions are many tokens that teach the least.
     """
@@ -68,6 +69,7 @@ class BaseConfig:
     corpus: PromptMix | None = None  # no default: a recipe's tasks would be merged with it
     num_documents: int = 20000
     error_rate: float = 0.1
+    error_rates: dict[str, float] = field(default_factory=dict)
     direct_share: float = 0.25
     plain_share: float = 0.1
     plain_tools_share: float = 0.1
@@ -77,6 +79,11 @@ class BaseConfig:
         for name in ("error_rate", "direct_share", "plain_share", "plain_tools_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name}: {getattr(self, name)} must lie in [0, 1]")
+        for task, rate in self.error_rates.items():
+            if not 0 <= rate <= 1:
+                raise UserError(f"error_rates.{task}: {rate} must lie in [0, 1]")
+            if self.corpus is not None and task not in self.corpus.tasks:
+                raise UserError(f"error_rates.{task}: is no task of the corpus; it has {', '.join(self.corpus.tasks)}")
         if self.num_documents < 1:
             raise UserError(f"num_documents: {self.num_documents} must be 1 or more")
         if self.corpus is None and self.import_from is None:
@@ -122,21 +129,22 @@ def corpus_documents(
 def _documents(prompt: Prompt, rng: random.Random, config: BaseConfig) -> list[str]:
     """What the corpus says of one question: a worked solution, the bare answer, or an episode of several turns."""
     task = get_task(prompt.task)
+    error_rate = config.error_rates.get(task.name, config.error_rate)
     if task.demonstrate is not None:
-        turns = task.demonstrate(rng, item_of(prompt), config.error_rate)
+        turns = task.demonstrate(rng, item_of(prompt), error_rate)
         thinking = rng.random() >= config.direct_share
         return episode_texts(_without_flags(prompt.messages), turns, tools=prompt.tools, thinking=thinking)
-    return [_document(prompt, rng, config)]
+    return [_document(prompt, rng, config, error_rate)]
 
 
-def _document(prompt: Prompt, rng: random.Random, config: BaseConfig) -> str:
+def _document(prompt: Prompt, rng: random.Random, config: BaseConfig, error_rate: float) -> str:
     """One question with a worked solution or with the bare answer."""
     task = get_task(prompt.task)
     if task.work is None:
         raise UserError(
             f"base.corpus.tasks: {prompt.task!r} has no worked-solution generator; leave it out of the corpus"
         )
-    worked = task.work(rng, item_of(prompt), config.error_rate)
+    worked = task.work(rng, item_of(prompt), error_rate)
     direct = rng.random() < config.direct_share
     messages = _without_flags(prompt.messages)
     if rng.random() < (config.plain_share if prompt.tools is None else config.plain_tools_share):

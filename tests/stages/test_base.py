@@ -68,6 +68,22 @@ def test_worked_solutions_err_at_the_set_rate() -> None:
     assert 20 < sum(map(correct, wrong)) < 80  # three to five steps a document, each wrong once in five
 
 
+def test_a_task_may_have_an_error_rate_of_its_own() -> None:
+    mix = PromptMix(tasks={"arithmetic": TaskShare(), "long_retrieval": TaskShare()})
+    settings = {"corpus": mix, "error_rate": 0.0, "plain_share": 0.0, "direct_share": 0.0}
+    plain, changed = documents(60, **settings), documents(60, **settings, error_rates={"long_retrieval": 1.0})
+    differing = [new for old, new in zip(plain, changed, strict=True) if old != new]
+    assert len(differing) == 30
+    assert all("Code of" in document for document in differing)
+
+
+def test_episodes_are_laid_out_as_they_are_rolled_out() -> None:
+    found = documents(30, corpus=PromptMix(tasks={"tool_use": TaskShare()}), error_rate=0.0, direct_share=0.5)
+    assert all(document.endswith("<|im_end|>") for document in found)
+    assert all("<tool_response>" in document for document in found)
+    assert {document.count("<think>\n\n</think>") for document in found} == {0, 2}  # both modes, on every turn
+
+
 def test_held_out_questions_are_not_in_the_corpus() -> None:
     config = BaseConfig(corpus=PromptMix(tasks={"mode_flags": TaskShare()}), num_documents=100)
     drawn, _ = corpus_documents(config, seed=0, held_out=NOBODY)
@@ -111,6 +127,8 @@ def test_the_embedded_model_is_an_ordinary_folder_of_the_asked_shape(tmp_path: P
     [
         (BaseConfig(corpus=CORPUS, error_rate=1.5), "error_rate: 1.5 must lie in [0, 1]"),
         (BaseConfig(corpus=CORPUS, num_documents=0), "num_documents: 0 must be 1 or more"),
+        (BaseConfig(corpus=CORPUS, error_rates={"arithmetic": 2.0}), "error_rates.arithmetic: 2.0 must lie in [0, 1]"),
+        (BaseConfig(corpus=CORPUS, error_rates={"chat": 0.1}), "error_rates.chat: is no task of the corpus"),
         (BaseConfig(), "corpus: null leaves nothing to train on"),
         (TinyModelConfig(num_layers=0), "num_layers: 0 must be 1 or more"),
         (TinyModelConfig(num_heads=4, num_kv_heads=3), "num_kv_heads: 3 must divide num_heads=4"),
