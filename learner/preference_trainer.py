@@ -46,7 +46,7 @@ class PreferenceTrainingConfig:
     `learner.preference_loss`.
     """
 
-    lr: float = 1e-3
+    lr: float = 5e-4
     num_epochs: int = 2
     batch_pairs: int = 32
     weight_decay: float = 0.01

@@ -116,7 +116,7 @@ def preference_model(
     difficulty: Annotated[int, typer.Option(min=0, help="Level of the generated prompts.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of pairs, split and training.")] = 0,
     epochs: Annotated[int, typer.Option(min=1, help="How often each pair is seen.")] = 2,
-    lr: Annotated[float, typer.Option(help="Peak learning rate; 1e-5 suits a model of some billion weights.")] = 1e-3,
+    lr: Annotated[float, typer.Option(help="Peak learning rate; 1e-5 suits a model of some billion weights.")] = 5e-4,
     dtype: Annotated[str, typer.Option(help="What products run in: float32 or bfloat16.")] = "float32",
     plain: Annotated[bool, typer.Option("--plain", help="Plain progress lines even on a terminal.")] = False,
     as_json: JsonOption = False,
@@ -202,6 +202,55 @@ def rewards_score(
         with lines:
             for line in score_lines(lines, pool):
                 print(line)
+
+
+@rewards_app.command(name="audit")
+def rewards_audit(
+    tasks: Annotated[list[str] | None, typer.Argument(help="Names of reward tasks; all when left out.")] = None,
+    file: Annotated[Path | None, typer.Option(help="A Python file of your own that defines TASK.")] = None,
+    texts: Annotated[int, typer.Option(min=0, help="Fuzz texts for each task.")] = 300,
+    prompts: Annotated[int, typer.Option(min=1, help="Prompts of each level under attack.")] = 3,
+    seed: Annotated[int, typer.Option(help="Seed of the prompts and of the fuzzer.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Fire the attack suite and a fuzzer at reward tasks; exit code 1 when one pays, fails, hangs or is slow.
+
+    Example: `fourstage rewards audit --file my_task.py --texts 10000`
+    """
+    from rich.progress import Progress
+
+    from rewards.audit import audit_tasks
+    from rewards.audit_shots import AuditSize
+    from rewards.registry import all_tasks, get_task, load_user_task
+
+    chosen = [get_task(name) for name in tasks or ()] + ([load_user_task(file)] if file is not None else [])
+    size = AuditSize(num_prompts=prompts, num_texts=texts)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("")
+
+        def show(task: str, done: int, total: int) -> None:
+            progress.update(bar, description=task, completed=done, total=total)
+
+        reports = audit_tasks(chosen or all_tasks(), seed=seed, size=size, on_progress=show)
+    if as_json:
+        print(json.dumps([report.document() for report in reports], ensure_ascii=False))
+    else:
+        _print_rows([report.row() for report in reports], False, title="Audit")
+        for line in (line for report in reports for line in report.lines()):
+            print(line)
+    if not all(report.passed for report in reports):
+        raise typer.Exit(1)
+
+
+@rewards_app.command(name="docs")
+def rewards_docs(
+    out: Annotated[Path, typer.Argument(help="Where to write the Markdown.")] = Path("docs/rewards.md"),
+) -> None:
+    """Write the catalogue of reward tasks as Markdown, from the tasks themselves."""
+    from rewards.catalogue import catalogue
+
+    out.write_text(catalogue(), encoding="utf-8")
+    print(f"written to {out}")
 
 
 # ---- data
