@@ -42,7 +42,12 @@ _DISTINCTIVE = {
 }
 """Format elements that no ordinary text holds unasked; a text with several of them is format soup."""
 
-_HEADS = re.compile(r"<<[^\n<>]*>>|\[[^\[\]\n]*\]|\bsection\s?\d+|^[ \t]*\d+[.)]", re.IGNORECASE | re.MULTILINE)
+_HEADS = re.compile(
+    r"<<[^\n<>]*>>|\[[^\[\]\n]*\]|\bsection\s?\d+|(?<!\w)(?:p\.\s?){1,2}s\b|^[ \t]*\d+[.)]",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""Format elements, which are neither words nor fail to be words."""
+
 _VOWEL = re.compile(r"[aeiouyàáâãäåæèéêëìíîïòóôõöøùúûüý]", re.IGNORECASE)
 _QUOTED = re.compile(r'"[^"]*"')
 _PLACES = ("[place]", "[name]", "[date]", "[time]")

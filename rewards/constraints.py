@@ -38,7 +38,7 @@ RARE_LETTERS, COMMON_LETTERS = "jkpquvxz", "aeinorst"
 class Kind:
     """One kind of constraint. `slots` name the parts of a text that it decides: kinds that share one do not combine.
 
-    `visible` says that a text shows whether it was obeyed, so that the opposite can be asked for too; `plan` names what
+    `visible` says that no ordinary text obeys it by chance, so that its absence can be asked for too; `plan` names what
     a writer has to do in a few words, for worked solutions.
     """
 
@@ -153,7 +153,7 @@ _KIND_LIST = (
         "keywords_exist", checks.keywords_exist, lambda a: f"Use the word {_listed(a['keywords'])}."
         if len(a["keywords"]) == 1 else f"Use the words {_listed(a['keywords'])}.",
         lambda rng, topic: {"keywords": rng.sample(BANKS[topic]["noun"] + KEYWORDS, rng.randint(1, 2))},
-        ifeval_id="keywords:existence", visible=True, plan="use the word",
+        ifeval_id="keywords:existence", plan="use the word",
     ),
     Kind(
         "keyword_frequency", checks.keyword_frequency,
@@ -303,7 +303,7 @@ _KIND_LIST = (
     Kind(
         "exclamations", checks.exclamations,
         lambda a: f"End at least {_plural(a['num_exclamations'], 'sentence')} with an exclamation mark.",
-        _number("num_exclamations", 1, 3), frozenset({"marks"}), visible=True, plan="exclamation marks",
+        _number("num_exclamations", 1, 3), frozenset({"marks"}), plan="exclamation marks",
     ),
     Kind(
         "quotation", checks.quotation, lambda a: "Wrap the whole answer in double quotation marks.", _nothing,
