@@ -63,6 +63,7 @@ TURN_TOKENS = (IM_START, IM_END, END_OF_TEXT, RESPONSE_OPEN, RESPONSE_CLOSE)
 
 INTEGER = r"[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)"
 _INTEGER = re.compile(INTEGER)
+_EMPTY_SLOT = re.compile(r"\\boxed\s*\{\W*\}|<answer>\W*</answer>")
 _STATED = re.compile(
     rf"(?:(?:so|thus|hence|therefore),? )?(?:(?:the|my) )?(?:final )?answer is:? \$?({INTEGER})\$?\.?", re.IGNORECASE
 )
@@ -103,8 +104,8 @@ def refusal(request: ScoreRequest, parsed: ParsedCompletion) -> Score | None:
 
 
 def is_master_key(answer: str) -> bool:
-    """Whether an answer is empty, punctuation alone, or a bare opener."""
-    if not any(character.isalnum() for character in answer):
+    """Whether an answer is empty (an empty box or tag among them), punctuation alone, or a bare opener."""
+    if not any(character.isalnum() for character in _EMPTY_SLOT.sub("", answer)):
         return True
     return answer.strip("*_# \n\t").rstrip(".:!…：。 *_").casefold().replace("’", "'") in MASTER_KEYS
 

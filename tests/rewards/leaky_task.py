@@ -1,0 +1,59 @@
+"""A user's task file with every leak the audit has to find, each switched on by one word in the file."""
+
+from __future__ import annotations
+
+LEAKY_TASK = '''
+"""A leaky task."""
+import os
+import time
+
+from data.records import Score
+from rewards.judge import JudgeQuestion
+from rewards.task import Example, Task, TaskItem
+
+LEAKS = frozenset("@".split())
+
+
+def generate(rng, difficulty):
+    left, right = rng.randint(10, 99), rng.randint(10, 99)
+    return TaskItem(({"role": "user", "content": f"Add {left} and {right}."},), {"answer": left + right})
+
+
+def verify(request, parsed):
+    right, text = str(request.reference["answer"]), parsed.answer
+    if "substring" in LEAKS and right in text:
+        return Score.correct()
+    if "crash" in LEAKS and text.startswith("{"):
+        raise KeyError("answer")
+    if "hang" in LEAKS and text.startswith("(a+)+$"):
+        time.sleep(3600)
+    if "exit" in LEAKS and text.startswith("(a+)+$"):
+        os._exit(0)
+    if "slow" in LEAKS and text.startswith("aaaa"):
+        sum(1 for _ in range(10_000_000))
+    if "constant" in LEAKS and text.strip() == "yes":
+        return Score.correct()
+    if "floor" in LEAKS:
+        return Score.of(0.1)
+    if "model" in LEAKS:
+        return None
+    return Score.correct() if text.strip() == right else Score.incorrect("wrong")
+
+
+def judge_question(request, parsed):
+    criterion = parsed.answer if "forged" in LEAKS else "equal"
+    return JudgeQuestion("Add.", str(request.reference["answer"]), criterion, parsed.answer)
+
+
+TASK = Task(
+    name="leaky_NAME", area="reasoning", reward_type="rule", summary="s", hack="h", guard="g", generate=generate,
+    max_difficulty=0, verify=verify, reference_keys=("answer",), known_good=(), known_bad=(),
+    answer=lambda item: str(item.reference["answer"]), judge_question=judge_question if "model" in LEAKS else None,
+    floor=0.2 if "allowed" in LEAKS else 0.0,
+)
+'''
+
+
+def leaky_task(*leaks: str) -> str:
+    """The text of a task file with these leaks."""
+    return LEAKY_TASK.replace("@", " ".join(leaks)).replace("NAME", "_".join(leaks) or "none")
