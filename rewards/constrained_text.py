@@ -11,6 +11,7 @@ import itertools
 import json
 import random
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -110,6 +111,9 @@ def _holds_run(piece: str, runs: set[tuple[str, ...]]) -> bool:
     return any(tuple(folded[i : i + size]) in runs for size in sizes for i in range(len(folded) - size + 1))
 
 
+_LAST_LATIN = 0x24F
+
+
 def _content_fault(text: str, topic: str, prompt: str, constraints: Sequence[Constraint]) -> str | None:
     if "\\boxed" in text:
         return "holds an answer box"
@@ -118,6 +122,10 @@ def _content_fault(text: str, topic: str, prompt: str, constraints: Sequence[Con
     if len(unasked) > MAX_UNASKED_FORMATS:
         return f"format soup: {', '.join(unasked)} were not asked for"
     visible = [character for character in text if not character.isspace()]
+    if "response_language" not in asked and any(c.isalpha() and ord(c) > _LAST_LATIN for c in visible):
+        return "letters of another script"
+    if "```" in text or any(unicodedata.category(character) == "Cf" for character in visible):
+        return "a fence or invisible characters"
     symbols = sum(not character.isalnum() for character in visible)
     if not visible or symbols > MAX_SYMBOL_SHARE * len(visible):
         return "mostly symbols"
