@@ -136,7 +136,7 @@ def _checked_answers(
     kept = [
         NonThinkingExample(prompt, answer)
         for prompt, answer, score in zip(unused, answers, scores, strict=True)
-        if score.reward == 1.0 and not checklist_failures(answer)
+        if _is_good(prompt, score) and not checklist_failures(answer)
     ]
     context.record_data(
         "checklist",
@@ -151,6 +151,12 @@ def _checked_answers(
         },
     )
     return kept
+
+
+def _is_good(prompt: Prompt, score: Score) -> bool:
+    """Right, or for a task that a preference model rates, better than its average answer (reward one half)."""
+    graded = get_task(prompt.task).reward_type == "preference_model"
+    return score.reward is not None and score.reward >= (0.5 if graded else 1.0)
 
 
 def checklist_failures(answer: str) -> list[str]:
