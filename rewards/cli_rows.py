@@ -15,6 +15,11 @@ from rewards.verifier_pool import VerifierPool
 CHUNK_LINES = 256
 """Lines scored at a time: enough to keep the workers busy, few enough to stream a file of any size."""
 
+UNDECIDED: dict[str, Any] = {
+    "reward": None, "outcome": "undecided", "reason": "a judge or a preference model has to decide",
+}  # fmt: skip
+"""What stands beside an answer that rules leave to a model: this command asks none."""
+
 _FINISH_REASONS = ("stop", "length", "abort")
 
 
@@ -29,7 +34,9 @@ def score_lines(lines: Iterable[str], pool: VerifierPool) -> Iterator[str]:
     while chunk := list(itertools.islice(rows, CHUNK_LINES)):
         scores = pool.score_all([request for _, request in chunk])
         for (row, _), score in zip(chunk, scores, strict=True):
-            verdict = {"reward": score.reward, "outcome": score.outcome, "reason": score.reason}
+            verdict = UNDECIDED
+            if score is not None:
+                verdict = {"reward": score.reward, "outcome": score.outcome, "reason": score.reason}
             yield json.dumps(row | verdict, ensure_ascii=False)
 
 

@@ -21,8 +21,9 @@ from types import TracebackType
 
 import psutil
 
-from data.episodes import Episode, EpisodeLimits
+from data.episodes import ENVIRONMENT_ERROR, EpisodeLimits
 from data.records import FinishReason, Prompt, Score
+from rewards.episodes import play
 from rewards.registry import all_tasks, get_task, load_user_task, user_file
 from rewards.task import ScoreRequest, Task
 from rewards.verifier_pool import WORKER_HEADROOM_BYTES
@@ -163,15 +164,8 @@ def played(task: Task, trial: Trial) -> ScoreRequest:
     """
     if task.environment is None:
         return request_of(task, trial)
-    prompt, limits = trial.prompt, EpisodeLimits()
-    episode = Episode(task.environment, prompt.reference, limits, prefilled=prompt.enable_thinking is False)
-    while not episode.ended:
-        episode.take(trial.completion, trial.finish_reason)
-    outcome = episode.outcome()
-    return ScoreRequest(
-        task.name, prompt.messages, prompt.reference, trial.completion, prompt.enable_thinking, trial.finish_reason,
-        tuple(episode.turns), episode.ended, outcome,
-    )  # fmt: skip
+    num_turns = EpisodeLimits().max_turns if trial.finish_reason == "stop" else 1
+    return play(task, trial.prompt, [trial.completion] * num_turns, finish_reason=trial.finish_reason)
 
 
 def _serve(connection: Connection) -> None:
@@ -197,7 +191,7 @@ def _observed(task: Task, trial: Trial) -> Observation:
     try:
         request = played(task, trial)
         score = task.decide_inline(request)
-        failure = request.ended if request.ended.startswith("environment error") else ""
+        failure = request.ended if request.ended.startswith(ENVIRONMENT_ERROR) else ""
     except Exception as error:  # what the audit looks for: text of the policy made the scorer fail
         score, failure = None, f"raised {type(error).__name__}: {error}"
     return Observation(request if task.environment else None, score, time.process_time() - start, failure)

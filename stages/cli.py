@@ -206,7 +206,9 @@ def rewards_score(
 
 @rewards_app.command(name="audit")
 def rewards_audit(
-    tasks: Annotated[list[str] | None, typer.Argument(help="Names of reward tasks; all when left out.")] = None,
+    tasks: Annotated[
+        list[str] | None, typer.Argument(help="Names of reward tasks, or .py files of your own; all when left out.")
+    ] = None,
     file: Annotated[Path | None, typer.Option(help="A Python file of your own that defines TASK.")] = None,
     texts: Annotated[int, typer.Option(min=0, help="Fuzz texts for each task.")] = 300,
     prompts: Annotated[int, typer.Option(min=1, help="Prompts of each level under attack.")] = 3,
@@ -215,7 +217,7 @@ def rewards_audit(
 ) -> None:
     """Fire the attack suite and a fuzzer at reward tasks; exit code 1 when one pays, fails, hangs or is slow.
 
-    Example: `fourstage rewards audit --file my_task.py --texts 10000`
+    Example: `fourstage rewards audit my_task.py --texts 10000`
     """
     from rich.progress import Progress
 
@@ -223,7 +225,8 @@ def rewards_audit(
     from rewards.audit_shots import AuditSize
     from rewards.registry import all_tasks, get_task, load_user_task
 
-    chosen = [get_task(name) for name in tasks or ()] + ([load_user_task(file)] if file is not None else [])
+    names = [*(tasks or ()), *([str(file)] if file is not None else [])]
+    chosen = [load_user_task(name) if name.endswith(".py") else get_task(name) for name in names]
     size = AuditSize(num_prompts=prompts, num_texts=texts)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("")
