@@ -24,7 +24,7 @@ from typing import Any
 
 from data.chat import parse_completion, training_row
 from data.fusion import FusionConfig, NonThinkingExample, ThinkingExample, build_fusion_rows
-from data.records import Prompt, TrainingSample, UserError
+from data.records import Prompt, Score, TrainingSample, UserError
 from rewards.registry import get_task
 from rewards.task import ScoreRequest, item_of
 from rollout.policy import SamplingConfig
