@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rewards import registry
+
 LEAKY_TASK = '''
 """A leaky task."""
 import os
@@ -57,3 +62,14 @@ TASK = Task(
 def leaky_task(*leaks: str) -> str:
     """The text of a task file with these leaks."""
     return LEAKY_TASK.replace("@", " ".join(leaks)).replace("NAME", "_".join(leaks) or "none")
+
+
+@contextmanager
+def registry_as_it_was() -> Iterator[None]:
+    """Takes the tasks that were loaded inside out of the registry again."""
+    registry.all_tasks()
+    before, files = dict(registry._tasks), dict(registry._user_files)
+    yield
+    for current, saved in ((registry._tasks, before), (registry._user_files, files)):
+        current.clear()
+        current.update(saved)

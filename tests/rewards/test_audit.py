@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from rewards import registry
 from rewards.attacks import ATTACKS
 from rewards.audit import audit_task, forgery
 from rewards.audit_report import AuditReport, shortened
@@ -17,7 +16,7 @@ from rewards.probe import Probe
 from rewards.registry import all_tasks, get_task, load_user_task
 from rewards.task import ScoreRequest, Task
 from rewards.verifier_pool import VerifierPool
-from tests.rewards.leaky_task import leaky_task
+from tests.rewards.leaky_task import leaky_task, registry_as_it_was
 
 BY_NAME = {attack.name: attack for attack in ATTACKS}
 SMALL = AuditSize(num_prompts=1, num_constant_prompts=4, num_texts=40)
@@ -40,17 +39,14 @@ def pool() -> Iterator[VerifierPool]:
 @pytest.fixture
 def leaky(tmp_path: Path) -> Iterator[Callable[..., Task]]:
     """Loads a leaky task; afterwards the registry is as it was."""
-    before, files = dict(registry._tasks), dict(registry._user_files)
 
     def load(*leaks: str) -> Task:
         file = tmp_path / f"{'_'.join(leaks) or 'none'}.py"
         file.write_text(leaky_task(*leaks))
         return load_user_task(file)
 
-    yield load
-    for current, saved in ((registry._tasks, before), (registry._user_files, files)):
-        current.clear()
-        current.update(saved)
+    with registry_as_it_was():
+        yield load
 
 
 def _audit(task: Task, probe: Probe, pool: VerifierPool, size: AuditSize = SMALL) -> AuditReport:

@@ -9,6 +9,7 @@ from rewards.catalogue import MAX_PROMPT_CHARS, catalogue
 from rewards.registry import all_tasks, load_user_task, user_file
 from rewards.task import make_prompt
 from rewards.verifier_pool import VerifierPool
+from tests.rewards.leaky_task import registry_as_it_was
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = [task for task in all_tasks() if user_file(task.name) is None]
@@ -44,8 +45,8 @@ def test_the_task_of_the_documentation_works(tmp_path: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", catalogue(), re.DOTALL)
     file = tmp_path / "double.py"
     file.write_text(code.replace('name="double"', 'name="double_of_the_documentation"'))
-    task = load_user_task(file)
-    with VerifierPool() as pool:
+    with registry_as_it_was(), VerifierPool() as pool:
+        task = load_user_task(file)
         requests = [example.request(task.name) for example in (*task.known_good, *task.known_bad)]
         assert [score.reward for score in pool.score_all(requests) if score] == [1.0, 0.0]
-    assert task.name not in catalogue()
+        assert task.name not in catalogue()

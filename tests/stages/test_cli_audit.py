@@ -8,19 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from rewards import registry
 from rewards.catalogue import catalogue
-from tests.rewards.leaky_task import leaky_task
+from tests.rewards.leaky_task import leaky_task, registry_as_it_was
 from tests.stages.cli_calls import Call
 
 
 @pytest.fixture(autouse=True)
 def _registry_as_it_was() -> Iterator[None]:
-    before, files = dict(registry._tasks), dict(registry._user_files)
-    yield
-    for current, saved in ((registry._tasks, before), (registry._user_files, files)):
-        current.clear()
-        current.update(saved)
+    with registry_as_it_was():
+        yield
 
 
 def test_a_sound_task_passes_with_a_row_of_figures(call: Call) -> None:
