@@ -25,7 +25,11 @@ from rewards.task import Example, ScoreRequest, Task, TaskItem, Worked
 EASY = ("de", "es", "fr")
 """Languages of level 0; English is not among them, so that the language of the prompt is never right."""
 
-NAMES = ("Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gus", "Hana", "Ivan", "Jo", "Kim", "Lea")
+NAMES = (
+    "Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gus", "Hana", "Ivan", "Jo", "Kim", "Lea", "Max", "Nora", "Otto", "Pia",
+    "Quin", "Rosa", "Sam", "Tim", "Uma", "Vera", "Will", "Zoe", "Anna", "Bob", "Carl", "Dora", "Emma", "Fred", "Gina",
+    "Hugo",
+)  # fmt: skip
 MAX_COPIED_SHARE = 0.6
 """Largest share of the answer's letter triples that may stand in the prompt."""
 
