@@ -158,7 +158,7 @@ _KIND_LIST = (
     Kind(
         "keyword_frequency", checks.keyword_frequency,
         lambda a: f'Use the word "{a["keyword"]}" {a["relation"]} {_plural(a["frequency"], "time")}.',
-        lambda rng, topic: {"keyword": _keyword(rng, topic)} | _relation(rng, "relation", "frequency", (2, 3), (2, 4)),
+        lambda rng, topic: {"keyword": _keyword(rng, topic), **_relation(rng, "relation", "frequency", (2, 3), (2, 4))},
         frozenset({"frequency"}), "keywords:frequency", plan="count the word",
     ),
     Kind(

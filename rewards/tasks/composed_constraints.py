@@ -14,7 +14,7 @@ pairs this rule with a preference model.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from data.chat import ParsedCompletion
 from data.records import Score
@@ -103,7 +103,7 @@ _SMALL = {"topic": "sea", "constraints": [["english_lowercase", {}]]}
 _BULLETS = "<<Calm sea>>\n- Old ships drift home.\n- Gulls sing at night.\nThat is all."
 
 
-def _example(completion: str, note: str, reference: dict[str, object] = _SEA) -> Example:
+def _example(completion: str, note: str, reference: Mapping[str, object] = _SEA) -> Example:
     return Example(completion, reference, ({"role": "user", "content": _QUESTION},), note=note)
 
 

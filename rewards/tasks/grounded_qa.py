@@ -136,7 +136,7 @@ def verify(request: ScoreRequest, parsed: ParsedCompletion) -> Score:
 
 _ONE = {"answer": "Velmar", "sources": [2]}
 _TWO = {"answer": "Rizar Press", "sources": [1, 4]}
-_NOTHING = {"answer": None, "sources": []}
+_NOTHING: dict[str, object] = {"answer": None, "sources": []}
 _PASSAGES = "[1] Odo lives in Kessburg.\n[2] Nara lives in Velmar.\n\nIn which town does Nara live?"
 
 

@@ -13,7 +13,8 @@ or the dialogue do not count; an answer that was given before earns nothing; the
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from data.chat import ParsedCompletion
 from data.records import Message, Score
@@ -69,7 +70,7 @@ def _dialogue(
         changes = " ".join(text for text, *_ in turn)
         asks = last or difficulty >= 2
         messages.append({"role": "user", "content": f"{changes} Write about {subject}." if asks else changes})
-        reference = {
+        reference: dict[str, Any] = {
             "topic": topic,
             "active": [rules[index] for index in sorted(state) if state[index]],
             "revoked": [rules[index] for index in sorted(state) if not state[index]],
@@ -157,7 +158,7 @@ _MESSAGES: tuple[Message, ...] = (
 )
 
 
-def _example(completion: str, note: str, reference: dict[str, object] = _OFF) -> Example:
+def _example(completion: str, note: str, reference: Mapping[str, object] = _OFF) -> Example:
     return Example(completion, reference, _MESSAGES, note=note)
 
 

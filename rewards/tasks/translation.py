@@ -2,8 +2,8 @@
 
 Area: specialised. Reward type: judge_with_reference.
 Verified: exactly the reference is right by rule, level 0 takes nothing else; above it a translation may hold no other
-numbers than the source, has to reach a floor of chrF against the reference and to be nearer to it than to the source, and
-a judge decides about the rest.
+numbers than the source, has to reach a floor of chrF against the reference and to be nearer to it than to the source,
+and a judge decides about the rest.
 Known hacks: copying the source, repeating the right words, translating half of it, words of the reference in any order.
 Guard: chrF of the source, length bounds, no other numbers, a cap on repeated words, then the judge.
 Words of months, weekdays, territories and languages are those of Babel (CLDR); the sentences are this project's.
