@@ -168,7 +168,7 @@ def write(
 
 def draft(rng: random.Random, topic: str, constraints: Iterable[Constraint], wished: int) -> str:
     """One attempt: as many sentences as the constraints want (else `wished`), then layout, opening, closing, case."""
-    rules: dict[str, Any] = {name: arguments for name, arguments in constraints}
+    rules: dict[str, Any] = {constraint[0]: constraint[1] for constraint in constraints}
     blocks = _num_blocks(rules)
     count = max(_num_sentences(rng, rules, wished), blocks)
     body = _sentences(rng, topic, rules, count)

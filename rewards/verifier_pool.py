@@ -62,8 +62,8 @@ class VerifierPool:
     def score_all(self, requests: Sequence[ScoreRequest]) -> list[Score | None]:
         """What the rules say of each request, in order; None leaves it to a judge or a preference model.
 
-        A verifier that raises, hangs or dies yields `Score.error` with the reason. Raises UserError for a task that does
-        not exist, RuntimeError when workers cannot start at all.
+        A verifier that raises, hangs or dies yields `Score.error` with the reason. Raises UserError for a task that
+        does not exist, RuntimeError when workers cannot start at all.
         """
         return [verdict() for verdict in self.submit(requests)]
 
