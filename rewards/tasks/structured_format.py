@@ -1,310 +1,334 @@
-"""Write small records as CSV, a Markdown table, YAML or XML, with every cell as it was given.
+"""Write small records as a CSV file, a Markdown table, a YAML list or an XML document.
 
-Area: instruction_following. Reward type: rule.
-Verified: the whole answer is one document of the asked format, with the asked fields in order (any order in YAML), the
-records in order, and cells that equal the reference; in YAML numbers are numbers and texts are texts.
-Known hacks: fences and prose around the document, empty cells or a header alone, surplus cells that Markdown readers
-drop, comments, repeated keys, aliases and entities that grow without end, `no` and `007` left for YAML to read.
-Guard: size cap before parsing; strict CSV; cell count of each Markdown line; YAML without comments, anchors, tags and
-repeated keys; XML without DTD, comments, attributes or stray text.
+Area: format_following.
+Reward type: rule.
+Verified: the whole answer parses as the format and nothing else, and every cell holds the value it should, with its
+type where the format has types.
+Known hacks: prose or fences around the document for a lenient reader, cells that a reader coerces (`no`, `007`, 1.0) or
+drops (Markdown: those beyond the header's), a repeated key or column of which a reader keeps the last, YAML aliases and
+XML entities that unfold to gigabytes.
+Guard: whole-answer parse, values compared exactly, cells counted, repeated keys refused, aliases, tags, entities and
+attributes refused, answers much longer than the right one refused unread.
 """
 
 from __future__ import annotations
 
 import csv
+import functools
 import io
+import json
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
+from xml.sax.saxutils import escape
 
 from data.chat import ParsedCompletion
 from data.records import Score
-from rewards.people import NAMES
 from rewards.strict_json import strictly_equal
 from rewards.task import Example, ScoreRequest, Task, TaskItem, Worked
 
-_LEVEL_FORMATS = (("csv",), ("csv", "markdown"), ("csv", "markdown", "yaml", "xml"), ("csv", "markdown", "yaml", "xml"))
-_LEVEL_RECORDS = ((1, 2), (2, 3), (2, 3), (4, 6))
-_TINY_FIELDS = ("age", "size", "points", "score")
-_TEXT_FIELDS = {
-    "city": ("Bern", "Cork", "Lima", "Oslo", "Turin", "Vigo"),
-    "color": ("black", "blue", "green", "red", "white", "yellow"),
-    "food": ("bread", "cheese", "plum cake", "rice", "soup", "tea"),
-}
-_TRICKY = {
-    "csv": ("red, blue", 'the "old" one', "a; b, c", "5, 6"),
-    "markdown": ("left | right", "a|b", "yes | no", "1 | 2"),
-    "yaml": ("no", "007", "a: b", "true", "1e3", "null", "- x", "12:30"),
-    "xml": ("fish & chips", "a < b", "x > y & z", "<b>", "R&D"),
-}
-"""Texts that a format needs quoting or escaping for."""
+Record = Mapping[str, str | int]
+"""Field to value; the order of the fields is the order of the columns."""
+
+FORMATS = ("csv", "markdown", "xml", "yaml")
+_NAMES = (
+    "Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gus", "Hana", "Ivan", "Jo", "Kim", "Lea", "Max", "Nora", "Otto", "Pia",
+)  # fmt: skip
+_FIELDS = ("age", "size", "score", "room", "seat", "year")
+_CITIES = ("Rome", "Oslo", "Lima", "Cairo", "Quito", "Paris", "Delhi", "Seoul")
+_TRICKY = (
+    "no", "yes", "null", "007", "1.0", "true", "a, b", 'say "hi"', "x | y", "3 < 4", "salt & pepper", "# one",
+    "on: off", "- dash", "2024-01-02", "*star*",
+)  # fmt: skip
+"""Texts that a careless writer of at least one of the formats gets wrong: types, separators, markup."""
+
+_YAML_WORDS = frozenset({"true", "false", "yes", "no", "on", "off", "null", "y", "n"})
+_UNESCAPED_PIPE = re.compile(r"(?<!\\)\|")
 
 _ASKS = {
-    "csv": "CSV with a header line",
-    "markdown": "a Markdown table",
-    "yaml": "YAML: a list of mappings, in which only numbers that are not quoted here are numbers",
-    "xml": "XML: a root <records> with one <record> for each, which holds one element for each column",
+    "csv": "as CSV with a header line",
+    "markdown": "as a Markdown table",
+    "xml": "as XML: <rows>, in it one <row> per record with an element per field",
+    "yaml": "as a YAML list of mappings",
 }
+_SHORT_ASKS = {"csv": "CSV with header", "markdown": "Markdown table", "xml": "XML (rows, row)", "yaml": "YAML list"}
+_NUM_RECORDS = ((1, 1), (2, 3), (3, 5), (2, 4))
+
+
+class _Unreadable(ValueError):
+    """The answer is not one document of the format."""
 
 
 def generate(rng: random.Random, difficulty: int) -> TaskItem:
-    """Level 0: CSV of one or two records with two columns. Level 1: CSV or Markdown, two or three columns.
+    """Level 0: one record of a name and a number. 1: two or three. 2: up to five with a city and a second number.
 
-    Level 2 adds YAML, XML and texts that need quoting. Level 3: four to six records of four columns.
+    Level 3 adds a text that looks like another type or holds a separator.
     """
-    form = rng.choice(_LEVEL_FORMATS[difficulty])
-    num_records = rng.randint(*_LEVEL_RECORDS[difficulty])
-    names = rng.sample(NAMES, num_records)
-    number = rng.choice(_TINY_FIELDS)
-    columns: dict[str, list[Any]] = {"name": names, number: [rng.randint(1, 99) for _ in names]}
+    form = rng.choice(FORMATS)
+    count = rng.randint(*_NUM_RECORDS[difficulty])
+    numbers = rng.sample(_FIELDS, 1 if difficulty < 2 else 2)
+    records = []
+    for name in rng.sample(_NAMES, count):
+        record: dict[str, str | int] = {"name": name}
+        record |= {field: rng.randint(10, 99) for field in numbers}
+        if difficulty >= 2:
+            record["city"] = rng.choice(_CITIES)
+        if difficulty == 3:
+            record["note"] = rng.choice(_TRICKY)
+        records.append(record)
     if difficulty == 0:
-        columns[number] = [rng.randint(1, 9) for _ in names]
+        listed = ", ".join(f"{field} {value}" for field, value in records[0].items())
+        question = f"{_SHORT_ASKS[form]}: {listed}."
     else:
-        num_texts = rng.randint(0, 1) if difficulty == 1 else difficulty - 1
-        for field in rng.sample(sorted(_TEXT_FIELDS), num_texts):
-            columns[field] = [rng.choice(_TEXT_FIELDS[field]) for _ in names]
-    if difficulty >= 2:
-        columns["note"] = [rng.choice(_TRICKY[form]) for _ in names]
-        del columns[number if difficulty == 2 and rng.random() < 0.3 else rng.choice(list(columns)[2:-1])]
-    fields = rng.sample(list(columns), len(columns))
-    rows = [[columns[field][index] for field in fields] for index in range(num_records)]
-    reference = {"format": form, "fields": fields, "rows": rows}
-    return TaskItem(({"role": "user", "content": _question(reference, difficulty)},), reference, domain=form)
+        listed = "\n".join(
+            "; ".join(f"{field}: {_shown(value)}" for field, value in record.items()) for record in records
+        )
+        question = f"Write these records {_ASKS[form]}, and nothing else. Fields in this order:\n{listed}"
+        question += "\nTexts are in quotation marks, which are not part of them."
+    reference = {"format": form, "records": records}
+    return TaskItem(({"role": "user", "content": question},), reference, domain="structured_output")
 
 
-def _question(reference: dict[str, Any], difficulty: int) -> str:
-    fields, rows = reference["fields"], reference["rows"]
-    if difficulty == 0:
-        listed = ", ".join(" ".join(map(str, sorted(row, key=lambda cell: isinstance(cell, int)))) for row in rows)
-        return f"Write as CSV with the header {' and '.join(fields)}: {listed}."
-    listed = "\n".join(
-        "; ".join(f"{field} = {_shown(cell)}" for field, cell in sorted(zip(fields, row, strict=True))) for row in rows
-    )
-    return (
-        f"Write these records as {_ASKS[reference['format']]}. Columns in this order: {', '.join(fields)}. "
-        f"Reply with nothing else, without a code fence.\n{listed}"
-    )
+def _shown(value: str | int) -> str:
+    return str(value) if isinstance(value, int) else f"“{value}”"
 
 
-def _shown(cell: Any) -> str:
-    return f"'{cell}'" if isinstance(cell, str) else str(cell)
+def write(form: str, records: list[Record]) -> str:
+    """The records in a format. Raises KeyError for one that does not exist."""
+    return {"csv": _write_csv, "markdown": _write_markdown, "xml": _write_xml, "yaml": _write_yaml}[form](records)
 
 
-def answer(item: TaskItem) -> str:
-    """The records in the asked format."""
-    return _written(item.reference["format"], item.reference["fields"], item.reference["rows"])
+def _write_csv(records: list[Record]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerows([list(records[0]), *(record.values() for record in records)])
+    return out.getvalue().rstrip("\n")
 
 
-def _written(form: str, fields: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    if form == "csv":
-        out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows([fields, *rows])
-        return out.getvalue().strip()
-    if form == "markdown":
-        lines = [
-            list(fields),
-            ["---"] * len(fields),
-            *[[str(cell).replace("|", "\\|") for cell in row] for row in rows],
-        ]
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    if form == "yaml":
-        import yaml
+def _write_markdown(records: list[Record]) -> str:
+    def cell(value: str | int) -> str:
+        return "".join(f"\\{character}" if character in "|*<&\\" else character for character in str(value))
 
-        return yaml.safe_dump([dict(zip(fields, row, strict=True)) for row in rows], sort_keys=False).strip()
-    records = (
-        "".join(f"<{field}>{_escaped(cell)}</{field}>" for field, cell in zip(fields, row, strict=True)) for row in rows
-    )
-    return "\n".join(["<records>", *(f"<record>{record}</record>" for record in records), "</records>"])
+    rows = [list(records[0]), ["---"] * len(records[0]), *([cell(value) for value in row.values()] for row in records)]
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
 
 
-def _escaped(cell: Any) -> str:
-    return str(cell).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+def _write_xml(records: list[Record]) -> str:
+    rows = ["".join(f"<{field}>{escape(str(value))}</{field}>" for field, value in row.items()) for row in records]
+    return "<rows>" + "".join(f"<row>{row}</row>" for row in rows) + "</rows>"
 
 
-def work(rng: random.Random, item: TaskItem, error_rate: float) -> Worked:
-    """Header and size in one line, then the document; a wrong step loses a record or changes a cell."""
-    reference = item.reference
-    form, fields, rows = reference["format"], reference["fields"], [list(row) for row in reference["rows"]]
-    if rng.random() < error_rate:
-        rows.pop()
-    for row in rows:
-        if rng.random() < error_rate:
-            place = rng.randrange(len(row))
-            row[place] = row[place] + 1 if isinstance(row[place], int) else f"{row[place]}s"
-    return Worked(f"{', '.join(fields)}; {len(rows)} rows", _written(form, fields, rows))
+def _write_yaml(records: list[Record]) -> str:
+    def scalar(value: str | int) -> str:
+        plain = isinstance(value, int) or (value.isascii() and value.isalpha() and value.lower() not in _YAML_WORDS)
+        return str(value) if plain else json.dumps(value)
+
+    lines = []
+    for record in records:
+        fields = [f"{field}: {scalar(value)}" for field, value in record.items()]
+        lines.append("- " + "\n  ".join(fields))
+    return "\n".join(lines)
 
 
-def verify(request: ScoreRequest, parsed: ParsedCompletion) -> Score:
-    """Size, then the whole answer through the reader of its format. KeyError for a format that does not exist."""
-    reference = request.reference
-    form, fields, rows = reference["format"], list(reference["fields"]), [list(row) for row in reference["rows"]]
-    read = _READERS[form]
-    text = parsed.answer.strip()
-    if len(text) > 4 * len(_written(form, fields, rows)) + 200:
-        return Score.incorrect("too long for these records")
+def _read_csv(text: str) -> list[dict[str, Any]]:
     try:
-        found = read(text, len(fields))
-    except _NotOneDocument as error:
-        return Score.incorrect(f"answer is not one {form} document: {error}")
-    expected: list[Any] = [fields, *[[str(cell) for cell in row] for row in rows]]
-    if form == "yaml":
-        expected = [dict(zip(fields, row, strict=True)) for row in rows]
-    return Score.correct() if strictly_equal(found, expected) else Score.incorrect("other fields, records or cells")
-
-
-class _NotOneDocument(ValueError):
-    """The policy's text is not one document of the asked format."""
-
-
-def _read_csv(text: str, _: int) -> list[Any]:
-    try:
-        return list(csv.reader(io.StringIO(text, newline=""), strict=True))
+        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     except csv.Error as error:
-        raise _NotOneDocument(str(error)) from None
+        raise _Unreadable(str(error)) from None
+    return _keyed(rows)
 
 
-def _read_markdown(text: str, num_fields: int) -> list[Any]:
+def _keyed(rows: list[list[str]]) -> list[dict[str, Any]]:
+    if not rows or len(set(rows[0])) != len(rows[0]):
+        raise _Unreadable("no header, or a column twice")
+    if any(len(row) != len(rows[0]) for row in rows):
+        raise _Unreadable("a row of another length than the header")
+    return [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
+
+
+def _read_markdown(text: str) -> list[dict[str, Any]]:
     from markdown_it import MarkdownIt
 
-    lines = text.split("\n")
-    for line in lines:  # readers drop surplus cells without a word, and fill missing ones
-        cells = re.findall(r"(?<!\\)\|", line.strip().removeprefix("|"))
-        if len(cells) - (re.search(r"(?<!\\)\|$", line.strip()) is not None) != num_fields - 1:
-            raise _NotOneDocument("a line has more or fewer cells than columns")
-    tokens = MarkdownIt("zero").enable("table").parse(text)
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
     if not tokens or tokens[0].type != "table_open" or tokens[-1].type != "table_close":
-        raise _NotOneDocument("no table, or something beside it")
-    if sum(token.type == "table_open" for token in tokens) != 1:
-        raise _NotOneDocument("several tables")
-    cells = [token.content for token in tokens if token.type == "inline"]
-    table = [cells[start : start + num_fields] for start in range(0, len(cells), num_fields)]
-    if len(table) + 1 != len(lines):
-        raise _NotOneDocument("lines that belong to no row")
-    return table
+        raise _Unreadable("not a table alone")
+    # The reader drops cells beyond the header's without a word, so that they are counted before.
+    if len({len(_UNESCAPED_PIPE.findall(line.strip().strip("|"))) for line in text.splitlines()}) != 1:
+        raise _Unreadable("a row of another length than the header")
+    rows: list[list[str]] = []
+    for token in tokens[1:-1]:
+        if token.type in ("table_open", "table_close"):
+            raise _Unreadable("two tables")
+        if token.type == "tr_open":
+            rows.append([])
+        elif token.type == "inline":
+            children = token.children or []
+            if any(child.type not in ("text", "text_special") for child in children):
+                raise _Unreadable("markup inside a cell")
+            rows[-1].append("".join(child.content for child in children))
+    return _keyed(rows)
 
 
-def _read_yaml(text: str, _: int) -> Any:
-    import yaml
-
-    if "#" in text or re.search(r"^%", text, re.MULTILINE):  # readers skip both, whatever they say
-        raise _NotOneDocument("a comment or a directive")
-    try:
-        depth = 0
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):  # a stream, so that this ends before anything is built
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) or getattr(event, "tag", None):
-                raise _NotOneDocument("an anchor, an alias or a tag")
-            if depth > 2:
-                raise _NotOneDocument("deeper than a list of mappings")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        for node in root.value if isinstance(root, yaml.SequenceNode) else ():
-            keys = [key.value for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
-            if len(set(map(str, keys))) != len(keys):
-                raise _NotOneDocument("a mapping repeats a key")
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, OverflowError, RecursionError) as error:
-        raise _NotOneDocument(type(error).__name__) from None
-    except ValueError as error:  # a date or a number that YAML sees and Python refuses
-        raise error if isinstance(error, _NotOneDocument) else _NotOneDocument("a value that cannot be") from None
-
-
-def _read_xml(text: str, _: int) -> list[Any]:
+def _read_xml(text: str) -> list[dict[str, Any]]:
     from xml.etree.ElementTree import ParseError
 
     from defusedxml import ElementTree
+    from defusedxml.common import DefusedXmlException
 
-    body = re.sub(r'\A<\?xml version="1\.0"(?: encoding="(?:UTF|utf)-8")?\s{0,9}\?>', "", text).lstrip()
-    if "<!" in body or "<?" in body:
-        raise _NotOneDocument("a comment, an instruction, a DTD or CDATA")
+    if "<!" in text:
+        raise _Unreadable("comments, CDATA and declarations are not part of the format")
     try:
-        root = ElementTree.fromstring(body, forbid_dtd=True)
-    except (ParseError, ValueError):  # defusedxml's own refusals are ValueErrors
-        raise _NotOneDocument("not well-formed") from None
-    records = list(root)
-    inner = [element for record in records for element in record]
-    branches = [root, *records]
-    if root.tag != "records" or any(record.tag != "record" for record in records):
-        raise _NotOneDocument("root or record has another name")
-    if any(element.attrib for element in [*branches, *inner]) or any(len(element) for element in inner):
-        raise _NotOneDocument("attributes, or elements inside a cell")
-    strays = [*(branch.text for branch in branches), *(element.tail for element in [*records, *inner])]
-    if any(stray and stray.strip() for stray in strays):
-        raise _NotOneDocument("text outside the cells")
-    headers = {tuple(element.tag for element in record) for record in records}
-    if len(headers) != 1:
-        raise _NotOneDocument("records with different fields")
-    return [list(headers.pop()), *[[element.text or "" for element in record] for record in records]]
+        root = ElementTree.fromstring(text, forbid_dtd=True)
+    except (ParseError, DefusedXmlException, ValueError) as error:
+        raise _Unreadable(f"{type(error).__name__}: {error}") from None
+    records: list[dict[str, Any]] = []
+    if root.tag != "rows" or any(row.tag != "row" for row in root):
+        raise _Unreadable("not a <rows> of <row>")
+    for element in root.iter():
+        if element.attrib or (element.tail or "").strip() or (len(element) and (element.text or "").strip()):
+            raise _Unreadable("attributes, or text between elements")
+    for row in root:
+        if len({cell.tag for cell in row}) != len(row) or any(len(cell) for cell in row):
+            raise _Unreadable("a field twice, or an element inside a field")
+        records.append({cell.tag: cell.text or "" for cell in row})
+    return records
 
 
-_READERS = {"csv": _read_csv, "markdown": _read_markdown, "yaml": _read_yaml, "xml": _read_xml}
+@functools.cache
+def _yaml_loader() -> type:
+    import yaml
 
-_ROWS = {"fields": ["name", "age"], "rows": [["Ada", 7], ["Ben", 9]]}
-_CSV, _MARKDOWN, _YAML, _XML = ({"format": form, **_ROWS} for form in ("csv", "markdown", "yaml", "xml"))
-_NORWAY = {"format": "yaml", "fields": ["name", "note"], "rows": [["Ada", "no"]]}
-_CSV_TEXT = "name,age\nAda,7\nBen,9"
-_TABLE = "| name | age |\n|---|---|\n| Ada | 7 |\n| Ben | 9 |"
-_YAML_TEXT = "- name: Ada\n  age: 7\n- name: Ben\n  age: 9"
-_XML_TEXT = (
-    "<records><record><name>Ada</name><age>7</age></record><record><name>Ben</name><age>9</age></record></records>"
-)
-_BOMB = "".join(f'<!ENTITY a{n} "&a{n - 1};&a{n - 1};&a{n - 1};">' for n in range(1, 5))
+    class StrictLoader(yaml.SafeLoader):
+        """Plain YAML: no aliases, no anchors, no tags, no merge keys, no key twice."""
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            event = self.peek_event()
+            if isinstance(event, yaml.AliasEvent) or event.anchor or getattr(event, "tag", None):
+                raise _Unreadable("aliases, anchors and tags are not part of the format")
+            return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            keys = [key.value for key, _ in node.value]
+            if not all(isinstance(key, str) for key in keys) or len(set(keys)) != len(keys) or "<<" in keys:
+                raise _Unreadable("a key that is no text, or a key twice")
+            return dict(super().construct_mapping(node, deep=deep))
+
+    return StrictLoader
+
+
+def _read_yaml(text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.load(text, Loader=_yaml_loader())  # a SafeLoader with less in it
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
+        raise _Unreadable(f"{type(error).__name__}: {error}") from None
+
+
+_READERS: Mapping[str, Callable[[str], Any]] = {
+    "csv": _read_csv, "markdown": _read_markdown, "xml": _read_xml, "yaml": _read_yaml,
+}  # fmt: skip
+
+
+def answer(item: TaskItem) -> str:
+    """The records in their format."""
+    return write(item.reference["format"], item.reference["records"])
+
+
+def work(rng: random.Random, item: TaskItem, error_rate: float) -> Worked:
+    """Name the format and the fields, then write; a wrong step takes another format or a number that is 1 off."""
+    form, records = item.reference["format"], [dict(record) for record in item.reference["records"]]
+    if rng.random() < error_rate:
+        form = rng.choice([other for other in FORMATS if other != form])
+    for record in records:
+        if rng.random() < error_rate:
+            number = next(field for field, value in record.items() if isinstance(value, int))
+            record[number] += 1
+    return Worked(f"{form}: {', '.join(records[0])}; {len(records)}", write(form, records))
+
+
+def verify(request: ScoreRequest, parsed: ParsedCompletion) -> Score:
+    """Length, parse, then the records in order. An unknown format in the reference raises KeyError."""
+    reference = request.reference
+    read, records = _READERS[reference["format"]], reference["records"]
+    text = parsed.answer.strip()
+    if len(text) > 300 + 6 * len(write("xml", records)):
+        return Score.incorrect("far longer than the records are")
+    try:
+        found = read(text)
+    except _Unreadable as error:
+        return Score.incorrect(f"not one {reference['format']} document: {error}")
+    typed = reference["format"] == "yaml"
+    wanted = [dict(record) if typed else {key: str(value) for key, value in record.items()} for record in records]
+    if not strictly_equal(found, wanted):
+        return Score.incorrect("the records differ")
+    if [list(record) for record in found] != [list(record) for record in wanted]:
+        return Score.incorrect("the fields are in another order")
+    return Score.correct()
+
+
+_RECORDS: list[Record] = [{"name": "Ada", "age": 34}, {"name": "Ben", "age": 27}]
+_TYPED: list[Record] = [{"name": "no", "age": 34}]
+
+
+def _example(completion: str, note: str, form: str, records: list[Record] = _RECORDS) -> Example:
+    return Example(completion, {"format": form, "records": records}, note=note)
+
+
+_BOMB = "a: &a [1,1]\nb: &b [*a,*a]\nc: [*b,*b]"
+_ENTITIES = '<!DOCTYPE rows [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;">]><rows><row><name>&b;</name></row></rows>'
+_TABLE = "| name | age |\n| --- | --- |\n| Ada | 34 |\n| Ben | 27 |"
+_XML = "<rows><row><name>Ada</name><age>34</age></row><row><name>Ben</name><age>27</age></row></rows>"
 
 TASK = Task(
     name="structured_format",
-    area="instruction_following",
+    area="format_following",
     reward_type="rule",
-    summary="small records as CSV, a Markdown table, YAML or XML",
-    hack="fences, prose, empty cells, surplus cells, comments, repeated keys, aliases, entities",
-    guard="whole-answer strict reading and cells that equal the reference",
+    summary="records as CSV, Markdown table, YAML or XML",
+    hack="prose, fences, coerced cells, repeated keys, alias and entity bombs",
+    guard="whole-answer parse, exact typed cells, no repeats, no aliases, tags or entities",
     generate=generate,
-    max_difficulty=len(_LEVEL_FORMATS) - 1,
+    max_difficulty=len(_NUM_RECORDS) - 1,
     verify=verify,
-    reference_keys=("format", "fields", "rows"),
+    reference_keys=("format", "records"),
     answer=answer,
     work=work,
-    fragments=("name,age\n", "Ada,7", "| name |", "|---|---|", "- name: ", "&a", "*a", "<records>", "</record>", "```"),
+    fragments=("name,age", "| name |", "---", "<rows>", "</rows>", "- name: ", "&a ", "*a", "<!DOCTYPE", '"', ","),
     known_good=(
-        Example(f"<think>\n2 rows\n</think>\n\n{_CSV_TEXT}\n", _CSV, note="CSV after thinking"),
-        Example('"name","age"\r\n"Ada","7"\r\n"Ben","9"', _CSV, note="CSV quoted"),
-        Example(_TABLE, _MARKDOWN, note="Markdown"),
-        Example("name | age\n:-- | --:\nAda | 7\nBen | 9", _MARKDOWN, note="Markdown without outer bars"),
-        Example(_YAML_TEXT, _YAML, note="YAML"),
-        Example("[{age: 7, name: Ada}, {name: 'Ben', age: 9}]", _YAML, note="YAML flow style"),
-        Example("- name: Ada\n  note: 'no'", _NORWAY, note="YAML quoted no"),
-        Example(f'<?xml version="1.0" encoding="UTF-8"?>\n{_XML_TEXT}', _XML, note="XML declaration"),
+        _example("<think>\ncsv\n</think>\n\nname,age\nAda,34\nBen,27", "CSV after thinking", "csv"),
+        _example('"name","age"\r\n"Ada","34"\r\n"Ben","27"', "quoted CSV", "csv"),
+        _example(_TABLE, "table", "markdown"),
+        _example("name|age\n:--|--:\nAda|34\nBen|27", "table without outer pipes", "markdown"),
+        _example("- {name: Ada, age: 34}\n- {name: Ben, age: 27}", "flow YAML", "yaml"),
+        _example('- name: "no"\n  age: 34', "quoted text that looks like a boolean", "yaml", _TYPED),
+        _example(_XML.replace("><", ">\n<"), "XML on several lines", "xml"),
     ),
     known_bad=(
-        Example("", _CSV, note="empty"),
-        Example(f"```csv\n{_CSV_TEXT}\n```", _CSV, note="CSV in a fence"),
-        Example(f"Here it is:\n{_CSV_TEXT}", _CSV, note="prose before CSV"),
-        Example("name,age", _CSV, note="header alone"),
-        Example("Ada,7\nBen,9", _CSV, note="no header"),
-        Example("name,age\n,\n,", _CSV, note="empty cells"),
-        Example("name,age\nBen,9\nAda,7", _CSV, note="records in another order"),
-        Example("name,age\nAda,7,x\nBen,9,y", _CSV, note="surplus CSV cells"),
-        Example("name, age\nAda, 7\nBen, 9", _CSV, note="blanks inside cells"),
-        Example('name,age\nAda,"7\nBen,9', _CSV, note="quote never closes"),
-        Example(_TABLE, _CSV, note="another format"),
-        Example(_TABLE.replace("7 |", "7 | 8 |"), _MARKDOWN, note="surplus Markdown cell"),
-        Example(f"{_TABLE}\n\nDone.", _MARKDOWN, note="prose after the table"),
-        Example(_TABLE.replace("|---|---|\n", ""), _MARKDOWN, note="no separator line"),
-        Example(_TABLE.replace("Ada", "**Ada**"), _MARKDOWN, note="markup in a cell"),
-        Example(f"{_YAML_TEXT} # as asked", _YAML, note="YAML comment"),
-        Example(f"%Here you are\n---\n{_YAML_TEXT}", _YAML, note="YAML directive with prose"),
-        Example(_YAML_TEXT.replace("age: 7", "age: 8\n  age: 7"), _YAML, note="YAML repeated key"),
-        Example("- &a {name: Ada, age: 7}\n- {<<: *a, name: Ben, age: 9}", _YAML, note="YAML alias"),
-        Example("a: &a [x,x]\nb: &b [*a,*a]\nc: &c [*b,*b]\nd: [*c,*c]", _YAML, note="YAML alias bomb"),
-        Example("- name: Ada\n  note: no", _NORWAY, note="YAML false for a text"),
-        Example(_YAML_TEXT.replace("7", "'7'"), _YAML, note="YAML text for a number"),
-        Example(f"{_YAML_TEXT}\n---\n{_YAML_TEXT}", _YAML, note="two YAML documents"),
-        Example("- name: !!python/name:os.system\n  age: 7", _YAML, note="YAML tag that runs code"),
-        Example("[" * 400, _YAML, note="YAML deep brackets"),
-        Example(f"{_XML_TEXT}<!-- done -->", _XML, note="XML comment"),
-        Example(f'<!DOCTYPE r [<!ENTITY a0 "x">{_BOMB}]><records>&a4;</records>', _XML, note="XML entity bomb"),
-        Example(_XML_TEXT.replace("</record><", "</record>text<"), _XML, note="XML stray text"),
-        Example(_XML_TEXT.replace("<age>", '<age unit="y">'), _XML, note="XML attribute"),
-        Example("<a>" * 150, _XML, note="XML deep and never closed"),
-        Example(f"<think>\n{_CSV_TEXT}", _CSV, note="answer inside unfinished thinking"),
+        _example("```\nname,age\nAda,34\nBen,27\n```", "fence", "csv"),
+        _example("Here it is:\nname,age\nAda,34\nBen,27", "prose", "csv"),
+        _example("name,age\nAda,34\nBen,27,x", "a cell too many", "csv"),
+        _example("name,age,age\nAda,0,34\nBen,0,27", "a column twice", "csv"),
+        _example("name;age\nAda;34\nBen;27", "another separator", "csv"),
+        _example("age,name\n34,Ada\n27,Ben", "another order", "csv"),
+        _example("name,age\nAda,34.0\nBen,27", "another number format", "csv"),
+        _example(_TABLE + " 28 |", "a cell beyond the header", "markdown"),
+        _example(_TABLE + "\n\nDone.", "prose after the table", "markdown"),
+        _example(_TABLE.replace("Ada", "**Ada**"), "markup in a cell", "markdown"),
+        _example(_TABLE + "\n\n" + _TABLE, "two tables", "markdown"),
+        _example("name,age\nAda,34\nBen,27", "another format", "markdown"),
+        _example("- name: no\n  age: 34", "text that turns into a boolean", "yaml", _TYPED),
+        _example('- name: Ada\n  age: "34"\n- name: Ben\n  age: 27', "text for a number", "yaml"),
+        _example("- name: Ben\n  name: Ada\n  age: 34\n- name: Ben\n  age: 27", "a key twice", "yaml"),
+        _example("- &a {name: Ada, age: 34}\n- {name: Ben, age: 27}", "an anchor", "yaml"),
+        _example(_BOMB, "alias bomb", "yaml"),
+        _example("- !!python/object/apply:os.system ['true']", "a tag that runs code", "yaml"),
+        _example("[" * 400, "brackets without end", "yaml"),
+        _example(_ENTITIES, "entity bomb", "xml"),
+        _example(_XML.replace("<row>", '<row id="1">', 1), "an attribute", "xml"),
+        _example(_XML + "<rows></rows>", "two roots", "xml"),
+        _example(_XML.replace("34", "34<!-- 35 -->"), "a comment", "xml"),
+        _example("<rows>" * 5000, "tags without end", "xml"),
+        _example("<think>\nname,age\nAda,34\nBen,27", "answer inside unfinished thinking", "csv"),
     ),
 )

@@ -1,99 +1,97 @@
-"""Structured formats: documents that an independent reader reads back, and what lenient readers let pass."""
+"""Structured formats: what is written is read back, cell by cell, and documents that unfold are refused quickly."""
 
 from __future__ import annotations
 
-import json
 import time
-from xml.etree import ElementTree
+from typing import Any
 
 import pytest
-import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewards.registry import get_task
 from rewards.task import ScoreRequest, item_of, make_prompt
+from rewards.tasks.structured_format import _TRICKY, FORMATS, write
 
 TASK = get_task("structured_format")
-FORMATS = ("csv", "markdown", "yaml", "xml")
-CELLS = st.text(st.sampled_from("abz ,;:|\"'&<>-_*7.!"), max_size=8).map(str.strip)
 
 
-def _reward(answer: str, form: str, rows: list, fields: tuple = ("name", "note")) -> float | None:
-    reference = {"format": form, "fields": list(fields), "rows": rows}
-    return TASK.score(ScoreRequest(TASK.name, (), reference, answer)).reward
-
-
-def _gold(form: str, rows: list) -> str:
-    item = item_of(make_prompt(TASK, seed=0, index=0, difficulty=0))
-    reference = {"format": form, "fields": ["name", "note"], "rows": rows}
-    return TASK.answer(type(item)(item.messages, reference))  # type: ignore[misc]
-
-
-def test_level_0_is_short_and_its_prompts_differ() -> None:
-    prompts = [make_prompt(TASK, seed=0, index=index, difficulty=0) for index in range(1000)]
-    assert len({prompt.messages[0]["content"] for prompt in prompts}) > 900
-    assert all(len(prompt.messages[0]["content"]) <= 90 for prompt in prompts)
-    assert all(len(TASK.answer(item_of(prompt))) <= 40 for prompt in prompts)  # type: ignore[misc]
-
-
-@pytest.mark.parametrize("level", [0, 1, 2, 3])
-def test_the_prompt_names_every_field_and_cell(level: int) -> None:
-    formats = set()
-    for index in range(80):
-        prompt = make_prompt(TASK, seed=1, index=index, difficulty=level)
-        formats.add(prompt.reference["format"])
-        text = prompt.messages[0]["content"]
-        cells = [cell for row in prompt.reference["rows"] for cell in row]
-        assert all(str(piece) in text for piece in [*prompt.reference["fields"], *cells])
-        assert len(set(prompt.reference["fields"])) == len(prompt.reference["fields"]) >= 2
-    assert formats == set(FORMATS[: (1, 2, 4, 4)[level]])
-
-
-@given(st.sampled_from(FORMATS), st.lists(st.lists(CELLS.filter(bool), min_size=2, max_size=2), min_size=1, max_size=3))
-def test_any_cell_survives_writing_and_reading(form: str, rows: list[list[str]]) -> None:
-    assert _reward(_gold(form, rows), form, rows) == 1.0
-
-
-@given(st.sampled_from(FORMATS), st.text(min_size=1, max_size=12).filter(lambda text: text.strip()))
-def test_text_after_the_document_spoils_it(form: str, text: str) -> None:
-    rows = [["Ada", "red"], ["Ben", "blue"]]
-    gold = _gold(form, rows)
-    if form == "yaml" and text.strip() in ("...", "---"):
-        return  # marks of the format itself
-    assert _reward(f"{gold}\n{text}x", form, rows) == 0.0
-
-
-def test_the_gold_documents_agree_with_readers_of_their_own() -> None:
-    for index in range(60):
-        prompt = make_prompt(TASK, seed=4, index=index, difficulty=3)
-        fields, rows = prompt.reference["fields"], prompt.reference["rows"]
-        text = TASK.answer(item_of(prompt))  # type: ignore[misc]
-        if prompt.reference["format"] == "yaml":
-            assert [list(record.values()) for record in yaml.safe_load(text)] == rows
-        elif prompt.reference["format"] == "xml":
-            found = [[cell.text for cell in record] for record in ElementTree.fromstring(text)]
-            assert found == [[str(cell) for cell in row] for row in rows]
-            assert [cell.tag for cell in ElementTree.fromstring(text)[0]] == fields
-
-
-@pytest.mark.parametrize("value", ["no", "007", "1e3", "true", "null", "12:30", "2024-01-01"])
-def test_yaml_texts_that_look_like_something_else_need_quotes(value: str) -> None:
-    quoted = f"- name: Ada\n  note: {json.dumps(value)}"
-    assert _reward(quoted, "yaml", [["Ada", value]]) == 1.0
-    if value != "1e3":  # YAML 1.1 asks for a period in a number with an exponent
-        assert _reward(quoted.replace('"', ""), "yaml", [["Ada", value]]) == 0.0
-
-
-@pytest.mark.parametrize("note", ["2024-99-99", "0b_", "0x_", "9" * 150, "!!int x", "=", "<<", "? x", "\x00", "\ud800"])
-def test_hostile_yaml_values_are_wrong_answers(note: str) -> None:
-    assert _reward(f"- name: Ada\n  note: {note}", "yaml", [["Ada", "red"]]) == 0.0
+def _score(text: str, form: str, records: list[dict[str, Any]]) -> str:
+    return TASK.score(ScoreRequest(TASK.name, (), {"format": form, "records": records}, text)).outcome
 
 
 @pytest.mark.parametrize("form", FORMATS)
-@pytest.mark.parametrize("piece", ["[", "<a>", "|", '"', ",", "- ", "&a ", "? ", "{", "\n", "a\n|-\n"])
-def test_floods_end_at_once(form: str, piece: str) -> None:
-    start = time.perf_counter()
-    for size in (300, 19_000):
-        assert _reward((piece * size)[:size] + "x", form, [["Ada", "red"]] * 8) == 0.0
-    assert time.perf_counter() - start < 1.0
+@pytest.mark.parametrize("text", _TRICKY)
+def test_tricky_texts_survive_every_format(form: str, text: str) -> None:
+    records = [{"name": "Ada", "age": 34, "note": text}]
+    assert _score(write(form, records), form, records) == "correct"
+    assert _score(write(form, [{"name": "Ada", "age": 35, "note": text}]), form, records) == "incorrect"
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_printable_texts_are_read_back(form: str) -> None:
+    plain = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=12)
+
+    @settings(max_examples=80, deadline=None, derandomize=True, database=None)
+    @given(st.lists(st.tuples(plain, st.integers(-999, 999)), min_size=1, max_size=4))
+    def check(rows: list[tuple[str, int]]) -> None:
+        records = [{"name": name, "age": age} for name, age in rows]
+        assert _score(write(form, records), form, records) == "correct"
+
+    check()
+
+
+def test_formats_are_told_apart() -> None:
+    records = [{"name": "Ada", "age": 34}, {"name": "Ben", "age": 27}]
+    for form in FORMATS:
+        for other in FORMATS:
+            expected = "correct" if form == other else "incorrect"
+            assert _score(write(form, records), other, records) == expected
+            assert _score(f"```{form}\n{write(form, records)}\n```", form, records) == "incorrect"
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [("no", "boolean"), ("007", "octal or integer"), ("2024-01-02", "date"), ("null", "null"), ("1.0", "float")],
+)
+def test_yaml_texts_that_turn_into_another_type_are_wrong(text: str, note: str) -> None:
+    records = [{"name": text, "age": 34}]
+    assert _score(f"- name: {text}\n  age: 34", "yaml", records) == "incorrect", note
+    assert _score(f"- name: '{text}'\n  age: 34", "yaml", records) == "correct", note
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        ("yaml", "[" * 500), ("yaml", "{" * 500), ("yaml", "- " * 250), ("yaml", "a: " * 150), ("yaml", "? " * 250),
+        ("yaml", "- name: " + "9" * 450), ("yaml", "1:" * 200 + "1"), ("yaml", "- <<: {name: Ada}\n  age: 34"),
+        ("yaml", "- name: \x00"), ("yaml", "%YAML 9.9\n--- 1"), ("yaml", "---\n- name: Ada\n---\n- name: Ben"),
+        ("xml", "<a>" * 150), ("xml", "<rows>&lol;</rows>"), ("xml", "<rows>\x00</rows>"),
+        ("xml", '<?xml version="1.0" encoding="utf-7"?><rows/>'), ("xml", "<rows>\ud800</rows>"),
+        ("csv", '"' * 400), ("csv", '"name\n' * 60), ("csv", "\x00"), ("csv", "\r" * 300),
+        ("markdown", "|" * 450), ("markdown", "*[" * 220), ("markdown", "> " * 220),
+        ("markdown", "|a|\n|-|\n" + "`" * 400),
+    ],
+)  # fmt: skip
+def test_hostile_documents_are_wrong_and_quick(form: str, text: str) -> None:
+    started = time.perf_counter()
+    assert _score(text, form, [{"name": "Ada", "age": 34}]) == "incorrect"
+    assert time.perf_counter() - started < 1.0
+
+
+def test_a_document_far_longer_than_the_records_is_not_read() -> None:
+    records = [{"name": "Ada", "age": 34}]
+    request = ScoreRequest(TASK.name, (), {"format": "yaml", "records": records}, "- a\n" * 4_500)
+    assert TASK.score(request).reason == "far longer than the records are"
+
+
+def test_level_0_is_short_and_every_format_occurs_at_every_level() -> None:
+    for level in range(4):
+        prompts = [make_prompt(TASK, seed=1, index=index, difficulty=level) for index in range(60)]
+        assert {prompt.reference["format"] for prompt in prompts} == set(FORMATS)
+        for prompt in prompts:
+            shown = prompt.messages[0]["content"]
+            assert all(str(value) in shown for record in prompt.reference["records"] for value in record.values())
+            if level == 0:
+                assert len(shown) <= 50
+                assert len(TASK.answer(item_of(prompt))) <= 60  # type: ignore[misc]
