@@ -102,6 +102,7 @@ def run(
                 context.progress.say(line)
         services.learner.load(folder, config.train.learner, seed=context.seed)
         return {}
+    context.progress.say(f"base: writing {config.num_documents:,} documents")
     documents, dropped = corpus_documents(config, seed=context.seed, held_out=held_out)
     context.record_data("corpus", {"documents": len(documents), "dropped_held_out": dropped})
     if not folder.exists():
