@@ -1,158 +1,202 @@
-"""Put the right answer into a wrapper that is described in words, once, with nothing around it.
+"""Put one number, the right one, into the wrapper that the user describes in words.
 
-Area: instruction_following. Reward type: rule.
-Verified: the answer is the asked wrapper around the right number; where working is asked for, one line with the
-calculation stands before it. Nothing else.
-Known hacks: several answers of which a lenient reader finds the right one, every wrapper at once, the right wrapper
-around a template such as N, prose around it.
-Guard: the whole answer is compared, so that one wrapper with one number is all it can hold.
+Area: format_following.
+Reward type: rule.
+Verified: the wrapper, exactly once and where it was asked for, and the number in it. At level 0 the number is given,
+from level 1 on it has to be computed; from level 2 on text may stand before the last line.
+Known hacks: several wrapped numbers, the number in every wrapper at once, the wrapper around a sentence that holds the
+number, a wrong number in the right form.
+Guard: the answer or its last line is the wrapped number and nothing else; before it no other number in the asked wrapper
+or in one that marks answers; the value is compared as text, so that `7.0` and `+7` are not 7.
 """
 
 from __future__ import annotations
 
 import random
-from typing import Any
+import re
+from dataclasses import dataclass
 
 from data.chat import ParsedCompletion
 from data.records import Score
 from rewards.task import Example, ScoreRequest, Task, TaskItem, Worked
 
-_WRAPPERS = {
-    "in a LaTeX box": ("\\boxed{", "}"),
-    "between answer tags": ("<answer>", "</answer>"),
-    "in double square brackets": ("[[", "]]"),
-    "after the word Answer and a colon": ("Answer: ", ""),
-    "between result tags": ("<result>", "</result>"),
-    "in double curly brackets": ("{{", "}}"),
-    "in bold Markdown": ("**", "**"),
-    "in backticks": ("`", "`"),
-    "in double quotation marks": ('"', '"'),
-    "after two number signs and a blank": ("## ", ""),
-}
-"""Words of the request to what stands before and after the number; the first `_NUM_WRAPPERS` of them at each level."""
 
-_NUM_WRAPPERS = (4, 10, 10)
-_LARGEST = (12, 60, 400)
-_REQUESTS = ("Compute {sum}. Put only the result {place}.", "What is {sum}? Write the number {place}, alone.")
+@dataclass(frozen=True, slots=True)
+class Wrapper:
+    """What stands before and after the number, and two ways to say so in words."""
+
+    opening: str
+    closing: str
+    words: tuple[str, str]
+
+
+WRAPPERS = {
+    "square": Wrapper("[[", "]]", ("in double square brackets", "between two opening and two closing square brackets")),
+    "angular": Wrapper("<<", ">>", ("in double angle brackets", "between two less-than and two greater-than signs")),
+    "round": Wrapper("(", ")", ("in round brackets", "between one opening and one closing parenthesis")),
+    "curly": Wrapper("{", "}", ("in curly brackets", "between one opening and one closing brace")),
+    "bold": Wrapper("**", "**", ("in bold Markdown", "with two asterisks on either side")),
+    "code": Wrapper("`", "`", ("in backticks", "as inline code in Markdown")),
+    "bars": Wrapper("|", "|", ("between two bars", "with a vertical bar on either side")),
+    "dollar": Wrapper("$", "$", ("between dollar signs", "as inline mathematics with one dollar sign on either side")),
+    "tags": Wrapper("<answer>", "</answer>", ("in answer tags", "as the content of an XML element named answer")),
+    "boxed": Wrapper("\\boxed{", "}", ("in a LaTeX box", "as the argument of the LaTeX command boxed")),
+    "label": Wrapper("Answer: ", "", ("after the label Answer and a colon", "behind the word Answer, a colon and a blank")),
+}  # fmt: skip
+_INNER = ("bold", "code", "dollar")
+"""Wrappers that may stand inside another one at level 3."""
+
+_OUTER = ("square", "angular", "curly", "tags", "label")
+_NUMBER = r"[+-]?[0-9][0-9.,]*+"
+ANSWER_MARKS = ("square", "angular", "tags", "boxed", "label")
+"""Wrappers that mark an answer wherever they stand; brackets, bold and code around a number are part of prose."""
+
+
+def _wrapped(opening: str, closing: str) -> re.Pattern[str]:
+    pattern = rf"{re.escape(opening.strip())}[ \t]*+{_NUMBER}[ \t]*+{re.escape(closing)}"
+    return re.compile(pattern, re.IGNORECASE)
+
+
+_MARKED = tuple(_wrapped(WRAPPERS[name].opening, WRAPPERS[name].closing) for name in ANSWER_MARKS)
+_GIVEN = ("Write {} {}.", "The number is {}. Give it {}.", "Take {} and put it {}.")
+_NUM_LEVELS = 4
 
 
 def generate(rng: random.Random, difficulty: int) -> TaskItem:
-    """Level 0: sums up to 24 in one of four wrappers, 1,152 prompts. Level 1: sums and differences, ten wrappers.
+    """Level 0: a number to copy. 1: a sum up to 40. 2: three terms, text allowed before the last line.
 
-    Level 2: three terms, with the calculation on a first line half of the time and a wrapper that must not be used.
+    Level 3: a product and a term, and a wrapper inside a wrapper.
     """
-    places = list(_WRAPPERS)[: _NUM_WRAPPERS[difficulty]]
-    place, other = rng.sample(places, 2)
-    terms = [rng.randint(1, _LARGEST[difficulty]) for _ in range(3 if difficulty == 2 else 2)]
-    signs = ["+"] + [rng.choice("+-") if difficulty else "+" for _ in terms[1:]]
-    calculation = " ".join(f"{sign} {term}" for sign, term in zip(signs, terms, strict=True)).removeprefix("+ ")
-    total = sum(term if sign == "+" else -term for sign, term in zip(signs, terms, strict=True))
-    question = rng.choice(_REQUESTS).format(sum=calculation, place=place)
-    working = difficulty == 2 and rng.random() < 0.5
-    if working:
-        question = f"Compute {calculation}. First line: the calculation with its result. Last line: the result {place}."
-    if difficulty == 2:
-        question += f" Do not write it {other}."
-    opening, closing = _WRAPPERS[place]
-    reference = {
-        "open": opening, "close": closing, "answer": str(total), "calculation": calculation, "working": working,
-    }  # fmt: skip
+    if difficulty == 3:
+        outer, inner = WRAPPERS[rng.choice(_OUTER)], WRAPPERS[rng.choice(_INNER)]
+        opening, closing = outer.opening + inner.opening, inner.closing + outer.closing
+        words = f"{rng.choice(inner.words)}, and all of that {rng.choice(outer.words)}"
+    else:
+        wrapper = WRAPPERS[rng.choice(sorted(WRAPPERS))]
+        opening, closing = wrapper.opening, wrapper.closing
+        words = wrapper.words[0] if difficulty == 0 else rng.choice(wrapper.words)
+    if difficulty == 0:
+        value = rng.randint(10, 199)
+        question = rng.choice(_GIVEN).format(value, words)
+    else:
+        expression, value = _expression(rng, difficulty)
+        if difficulty == 1:
+            question = f"Compute {expression}. Give the number alone, {words}."
+        else:
+            question = f"Compute {expression}. Explain if you like. The last line must be the number alone, {words}."
+    reference = {"open": opening, "close": closing, "answer": str(value), "alone": difficulty < 2}
     return TaskItem(({"role": "user", "content": question},), reference, domain="format")
 
 
+def _expression(rng: random.Random, difficulty: int) -> tuple[str, int]:
+    if difficulty == 1:
+        left, right = rng.randint(2, 20), rng.randint(2, 20)
+        return f"{left} + {right}", left + right
+    if difficulty == 2:
+        first, second, third = rng.randint(20, 99), rng.randint(20, 99), rng.randint(2, 60)
+        return f"{first} + {second} - {third}", first + second - third
+    left, right, term = rng.randint(12, 49), rng.randint(3, 19), rng.randint(20, 99)
+    return f"{left} * {right} + {term}", left * right + term
+
+
 def answer(item: TaskItem) -> str:
-    """The wrapped number, after its calculation where that is asked for."""
-    return _written(item.reference, item.reference["answer"], item.reference["open"], item.reference["close"])
-
-
-def _written(reference: dict[str, Any], total: str, opening: str, closing: str) -> str:
-    line = f"{reference['calculation']} = {total}\n" if reference["working"] else ""
-    return f"{line}{opening}{total}{closing}"
+    """The wrapped number."""
+    return f"{item.reference['open']}{item.reference['answer']}{item.reference['close']}"
 
 
 def work(rng: random.Random, item: TaskItem, error_rate: float) -> Worked:
-    """Calculation, then the wrapper; a wrong step is a result 1 too large, or the wrapper of another request."""
-    reference = item.reference
-    total = str(int(reference["answer"]) + (rng.random() < error_rate))
-    wrapper = (reference["open"], reference["close"])
+    """The calculation step by step, then the wrapper; a wrong step is 1 too large or takes another wrapper."""
+    reference, question = item.reference, str(item.messages[-1]["content"])
+    lines = []
+    found = re.match(r"Compute ([0-9]+) ([+*]) ([0-9]+)(?: ([+-]) ([0-9]+))?", question)
+    if found is None:
+        value = int(reference["answer"]) + (rng.random() < error_rate)
+    else:
+        left, sign, right = int(found[1]), found[2], int(found[3])
+        value = (left + right if sign == "+" else left * right) + (rng.random() < error_rate)
+        lines.append(f"{left}{sign}{right}={value}")
+        if found[4]:
+            term = int(found[5]) * (1 if found[4] == "+" else -1)
+            total = value + term + (rng.random() < error_rate)
+            lines.append(f"{value}{found[4]}{found[5]}={total}")
+            value = total
+    opening, closing = reference["open"], reference["close"]
     if rng.random() < error_rate:
-        wrapper = rng.choice([pair for pair in _WRAPPERS.values() if pair != wrapper])
-    opening, closing = wrapper
-    line = f"{reference['calculation'].replace(' ', '')}={total}, as {opening}N{closing}"
-    return Worked(line, _written(reference, total, opening, closing))
+        other = WRAPPERS[rng.choice([name for name in sorted(WRAPPERS) if WRAPPERS[name].opening != opening])]
+        opening, closing = other.opening, other.closing
+    lines.append(f"{value}: {opening.strip()} {closing}".rstrip())
+    return Worked("\n".join(lines), f"{opening}{value}{closing}")
 
 
 def verify(request: ScoreRequest, parsed: ParsedCompletion) -> Score:
-    """The whole answer against the asked form. ValueError for a reference without a wrapper."""
+    """The last line, then what stands before it, then the value."""
     reference = request.reference
-    opening, closing, expected = (str(reference[key]).strip() for key in ("open", "close", "answer"))
-    if not opening and not closing:
-        raise ValueError("answer_wrapper: the reference has neither 'open' nor 'close': name what wraps the answer")
-    lines = [line for line in parsed.answer.split("\n") if line.strip()]
-    if reference.get("working"):
-        if len(lines) != 2:
-            return Score.incorrect(f"{len(lines)} lines, asked for the calculation and the result")
-        if _squeezed(lines[0]) != _squeezed(f"{reference['calculation']}={expected}"):
-            return Score.incorrect("the first line is not the calculation with its result")
-        lines = lines[1:]
-    if len(lines) != 1:
-        return Score.incorrect(f"{len(lines)} lines where the wrapped answer stands alone")
-    text = lines[0].strip()
-    if len(text) < len(opening) + len(closing) or not (text.startswith(opening) and text.endswith(closing)):
-        return Score.incorrect("not the asked wrapper alone")
-    found = text[len(opening) : len(text) - len(closing)].strip()
-    return Score.correct() if found == expected else Score.incorrect("the wrapper does not hold the right value alone")
+    text = parsed.answer.strip()
+    before, _, last = text.rpartition("\n")
+    if reference["alone"] and before.strip():
+        return Score.incorrect("text outside the wrapper")
+    opening, closing = reference["open"], reference["close"]
+    last = last.strip()
+    if not (last.startswith(opening) and last.endswith(closing) and len(last) > len(opening) + len(closing)):
+        return Score.incorrect("the last line is not the asked wrapper" if before else "not the asked wrapper")
+    if any(pattern.search(before) for pattern in (*_MARKED, _wrapped(opening, closing))):
+        return Score.incorrect("more than one wrapped number")
+    held = last[len(opening) : len(last) - len(closing)]
+    if not re.fullmatch(r"-?[0-9]{1,60}", held.strip()):
+        return Score.incorrect("the wrapper holds something else than one number")
+    return Score.correct() if held.strip() == reference["answer"] else Score.incorrect("wrong number")
 
 
-def _squeezed(line: str) -> str:
-    return "".join(line.split())
+_ALONE = {"open": "[[", "close": "]]", "answer": "47", "alone": True}
+_LAST = {"open": "\\boxed{", "close": "}", "answer": "47", "alone": False}
+_LABEL = {"open": "Answer: ", "close": "", "answer": "47", "alone": False}
+_NESTED = {"open": "[[**", "close": "**]]", "answer": "47", "alone": False}
 
 
-_BOX = {"open": "\\boxed{", "close": "}", "answer": "7", "calculation": "3 + 4", "working": False}
-_LINE = _BOX | {"open": "Answer: ", "close": ""}
-_BRACKETS = _BOX | {"open": "[[", "close": "]]"}
-_WORKING = _BRACKETS | {"working": True}
+def _example(completion: str, note: str, reference: dict[str, object] = _ALONE) -> Example:
+    return Example(completion, reference, note=note)
+
 
 TASK = Task(
     name="answer_wrapper",
-    area="instruction_following",
+    area="format_following",
     reward_type="rule",
-    summary="the right number in a wrapper described in words, exactly once",
-    hack="several answers or wrappers, of which a lenient reader takes the right one",
-    guard="the whole answer is compared with the asked form",
+    summary="one right number in a wrapper that is described in words",
+    hack="several answers, every wrapper at once, a sentence in the wrapper, a wrong number in form",
+    guard="the last line is the wrapped number alone, no other wrapped number, values compared as text",
     generate=generate,
-    max_difficulty=len(_NUM_WRAPPERS) - 1,
+    max_difficulty=_NUM_LEVELS - 1,
     verify=verify,
-    reference_keys=("open", "close", "answer"),
+    reference_keys=("open", "close", "answer", "alone"),
     answer=answer,
     work=work,
-    fragments=("[[", "]]", "Answer: ", "\\boxed{7}", "<answer>7</answer>", "{{", "`"),
+    fragments=("[[", "]]", "<<", ">>", "**", "`", "|", "$", "Answer: ", "\\boxed{", "}", "47"),
     known_good=(
-        Example("<think>\n3+4=7\n</think>\n\n\\boxed{7}", _BOX, note="after thinking"),
-        Example("Answer: 7\n", _LINE, note="answer line"),
-        Example("[[ 7 ]]", _BRACKETS, note="blanks inside"),
-        Example("3+4 = 7\n\n[[7]]", _WORKING, note="with its calculation"),
+        _example("<think>\n47: [[ ]]\n</think>\n\n[[47]]", "after thinking"),
+        _example("[[ 47 ]]", "blanks inside"),
+        _example("40 + 7 makes 47 (of course).\n\\boxed{47}", "text before the last line", _LAST),
+        _example("First (40 + 7).\n\nAnswer: 47", "label", _LABEL),
+        _example("[[**47**]]", "wrapper in a wrapper", _NESTED),
     ),
     known_bad=(
-        Example("", _BOX, note="empty"),
-        Example("7", _BOX, note="no wrapper"),
-        Example("<answer>7</answer>", _BOX, note="another wrapper"),
-        Example("\\boxed{8}", _BOX, note="wrong value"),
-        Example("\\boxed{7} \\boxed{7}", _BOX, note="the same twice"),
-        Example("\\boxed{6} \\boxed{7}", _BOX, note="two answers"),
-        Example("\\boxed{7} [[7]] <answer>7</answer>", _BOX, note="every wrapper"),
-        Example("The answer is \\boxed{7}.", _BOX, note="text outside"),
-        Example("\\boxed{N}", _BOX, note="the template"),
-        Example("\\boxed{\\boxed{7}}", _BOX, note="wrapper in wrapper"),
-        Example("\\boxed{7 or 8}", _BOX, note="hedge"),
-        Example("\\boxed{3+4}", _BOX, note="the question in the wrapper"),
-        Example("\\boxed{７}", _BOX, note="digits of another script"),
-        Example("3 + 4 = 7\nAnswer: 7", _LINE, note="working that nobody asked for"),
-        Example("Answer: 6\nAnswer: 7", _LINE, note="two answer lines"),
-        Example("Answer: 7\nDone", _LINE, note="answer line is not the last"),
-        Example("[[7]]", _WORKING, note="calculation missing"),
-        Example("3 + 4 = 8\n[[7]]", _WORKING, note="calculation wrong"),
-        Example("[[" * 9000 + "]]", _BRACKETS, note="wrapper opens without end"),
-        Example("<think>\n\\boxed{7}", _BOX, note="answer inside unfinished thinking"),
+        _example("47", "no wrapper"),
+        _example("[47]", "half of the wrapper"),
+        _example("[[48]]", "wrong number"),
+        _example("[[47]] [[48]]", "two answers"),
+        _example("[[47]][[47]]", "the same answer twice"),
+        _example("[[47 or 48]]", "hedge inside"),
+        _example("[[the number 47]]", "words inside"),
+        _example("[[47.0]]", "another form of the number"),
+        _example("[[+47]]", "a sign"),
+        _example("The number is [[47]]", "text around"),
+        _example("[[47]]\n\\boxed{47}\n**47**", "every wrapper"),
+        _example("\\boxed{46}\n\\boxed{47}", "another answer before", _LAST),
+        _example("Answer: 46\n\\boxed{47}", "another wrapper with another answer before", _LAST),
+        _example("\\boxed{47}\nI hope this helps.", "text after", _LAST),
+        _example("Answer: 47 or 48", "hedge behind the label", _LABEL),
+        _example("**[[47]]**", "the wrong way round", _NESTED),
+        _example("[[47", "never closed"),
+        _example("[[" * 9000, "brackets without end"),
+        _example("<think>\n[[47]]", "answer inside unfinished thinking"),
     ),
 )
