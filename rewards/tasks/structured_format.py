@@ -8,7 +8,8 @@ Known hacks: prose or fences around the document for a lenient reader, cells tha
 drops (Markdown: those beyond the header's), a repeated key or column of which a reader keeps the last, YAML aliases and
 XML entities that unfold to gigabytes.
 Guard: whole-answer parse, values compared exactly, cells counted, repeated keys refused, aliases, tags, entities and
-attributes refused, answers much longer than the right one refused unread.
+attributes refused, and so are comments, directives and instructions; answers much longer than the right one refused
+unread.
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ _TRICKY = (
 
 _YAML_WORDS = frozenset({"true", "false", "yes", "no", "on", "off", "null", "y", "n"})
 _UNESCAPED_PIPE = re.compile(r"(?<!\\)\|")
+_XML_DECLARATION = re.compile(r"""\A<\?xml version=["']1\.0["'](?: encoding=["'](?:UTF|utf)-8["'])? ?\?>""")
+_MAX_YAML_DEPTH = 2
+"""A list of mappings. What is deeper is refused as it is read, before any of it is built."""
+
 
 _ASKS = {
     "csv": "as CSV with a header line",
@@ -147,10 +152,15 @@ def _keyed(rows: list[list[str]]) -> list[dict[str, Any]]:
     return [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
 
 
-def _read_markdown(text: str) -> list[dict[str, Any]]:
+@functools.cache
+def _table_parser() -> Any:
     from markdown_it import MarkdownIt
 
-    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    return MarkdownIt("commonmark").enable("table")
+
+
+def _read_markdown(text: str) -> list[dict[str, Any]]:
+    tokens = _table_parser().parse(text)
     if not tokens or tokens[0].type != "table_open" or tokens[-1].type != "table_close":
         raise _Unreadable("not a table alone")
     # The reader drops cells beyond the header's without a word, so that they are counted before.
@@ -176,8 +186,8 @@ def _read_xml(text: str) -> list[dict[str, Any]]:
     from defusedxml import ElementTree
     from defusedxml.common import DefusedXmlException
 
-    if "<!" in text:
-        raise _Unreadable("comments, CDATA and declarations are not part of the format")
+    if "<!" in text or "<?" in _XML_DECLARATION.sub("", text):
+        raise _Unreadable("comments, CDATA, instructions and declarations are not part of the format")
     try:
         root = ElementTree.fromstring(text, forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError) as error:
@@ -200,13 +210,40 @@ def _yaml_loader() -> type:
     import yaml
 
     class StrictLoader(yaml.SafeLoader):
-        """Plain YAML: no aliases, no anchors, no tags, no merge keys, no key twice."""
+        """Plain YAML: no comments, no directives, no aliases, no anchors, no tags, no merge keys, no key twice."""
+
+        depth = 0
+
+        def scan_to_next_token(self) -> None:
+            self.refuse_comment(super().scan_to_next_token)
+
+        def scan_block_scalar_ignored_line(self, start_mark: Any) -> None:
+            self.refuse_comment(super().scan_block_scalar_ignored_line, start_mark)
+
+        def refuse_comment(self, skip: Callable[..., None], *arguments: Any) -> None:
+            start = self.pointer
+            skip(*arguments)
+            if "#" in self.buffer[start : self.pointer]:  # what the reader skips may hold any prose
+                raise _Unreadable("comments are not part of the format")
+
+        def scan_directive(self) -> Any:
+            raise _Unreadable("directives are not part of the format")
+
+        def fetch_flow_collection_start(self, token_class: Any) -> None:
+            if self.flow_level >= _MAX_YAML_DEPTH:  # the scanner runs far ahead of the reader, in quadratic time
+                raise _Unreadable("deeper than a list of mappings")
+            super().fetch_flow_collection_start(token_class)
 
         def compose_node(self, parent: Any, index: Any) -> Any:
+            self.depth += 1
             event = self.peek_event()
             if isinstance(event, yaml.AliasEvent) or event.anchor or getattr(event, "tag", None):
                 raise _Unreadable("aliases, anchors and tags are not part of the format")
-            return super().compose_node(parent, index)
+            if self.depth > _MAX_YAML_DEPTH + 1:
+                raise _Unreadable("deeper than a list of mappings")
+            node = super().compose_node(parent, index)
+            self.depth -= 1
+            return node
 
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
             keys = [key.value for key, _ in node.value]
@@ -322,12 +359,15 @@ TASK = Task(
         _example("- name: Ben\n  name: Ada\n  age: 34\n- name: Ben\n  age: 27", "a key twice", "yaml"),
         _example("- &a {name: Ada, age: 34}\n- {name: Ben, age: 27}", "an anchor", "yaml"),
         _example(_BOMB, "alias bomb", "yaml"),
+        _example("# Here it is:\n- {name: Ada, age: 34}\n- {name: Ben, age: 27}", "prose in a comment", "yaml"),
+        _example("%Here it is\n---\n- {name: Ada, age: 34}\n- {name: Ben, age: 27}", "prose in a directive", "yaml"),
         _example("- !!python/object/apply:os.system ['true']", "a tag that runs code", "yaml"),
         _example("[" * 400, "brackets without end", "yaml"),
         _example(_ENTITIES, "entity bomb", "xml"),
         _example(_XML.replace("<row>", '<row id="1">', 1), "an attribute", "xml"),
         _example(_XML + "<rows></rows>", "two roots", "xml"),
         _example(_XML.replace("34", "34<!-- 35 -->"), "a comment", "xml"),
+        _example(f"<?note here it is?>{_XML}", "prose in an instruction", "xml"),
         _example("<rows>" * 5000, "tags without end", "xml"),
         _example("<think>\nname,age\nAda,34\nBen,27", "answer inside unfinished thinking", "csv"),
     ),

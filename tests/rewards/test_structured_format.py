@@ -79,6 +79,35 @@ def test_hostile_documents_are_wrong_and_quick(form: str, text: str) -> None:
     assert time.perf_counter() - started < 1.0
 
 
+@pytest.mark.parametrize(
+    ("form", "text", "expected"),
+    [
+        ("yaml", "- name: Ada # as asked\n  age: 34", "incorrect"),
+        ("yaml", "- name: |- # as asked\n    Ada\n  age: 34", "incorrect"),
+        ("yaml", "- name: |-\n    Ada\n  age: 34", "correct"),
+        ("yaml", "- name: Ada\n  age: 34\n...\n# Bye.", "incorrect"),
+        ("yaml", "%Yes, here:\n---\n- name: Ada\n  age: 34", "incorrect"),
+        ("yaml", "---\n- name: Ada\n  age: 34", "correct"),
+        ("xml", "<?yes here?><rows><row><name>Ada</name><age>34</age></row></rows>", "incorrect"),
+        (
+            "xml",
+            '<?xml version="1.0" encoding="UTF-8"?>\n<rows><row><name>Ada</name><age>34</age></row></rows>',
+            "correct",
+        ),
+    ],
+)
+def test_what_readers_skip_is_no_place_for_prose(form: str, text: str, expected: str) -> None:
+    assert _score(text, form, [{"name": "Ada", "age": 34}]) == expected
+
+
+@pytest.mark.parametrize("piece", ["[", "{", "[{", "- [", "{a: "])
+def test_nested_yaml_brackets_are_refused_before_the_scanner_runs_ahead(piece: str) -> None:
+    started = time.perf_counter()
+    for _ in range(10):
+        assert _score((piece * 500)[:700], "yaml", [{"name": "Ada", "age": 34}] * 8) == "incorrect"
+    assert time.perf_counter() - started < 0.5
+
+
 def test_a_document_far_longer_than_the_records_is_not_read() -> None:
     records = [{"name": "Ada", "age": 34}]
     request = ScoreRequest(TASK.name, (), {"format": "yaml", "records": records}, "- a\n" * 4_500)
