@@ -20,7 +20,7 @@ import io
 import json
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -99,19 +99,19 @@ def _shown(value: str | int) -> str:
     return str(value) if isinstance(value, int) else f"“{value}”"
 
 
-def write(form: str, records: list[Record]) -> str:
+def write(form: str, records: Sequence[Record]) -> str:
     """The records in a format. Raises KeyError for one that does not exist."""
     return {"csv": _write_csv, "markdown": _write_markdown, "xml": _write_xml, "yaml": _write_yaml}[form](records)
 
 
-def _write_csv(records: list[Record]) -> str:
+def _write_csv(records: Sequence[Record]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerows([list(records[0]), *(record.values() for record in records)])
     return out.getvalue().rstrip("\n")
 
 
-def _write_markdown(records: list[Record]) -> str:
+def _write_markdown(records: Sequence[Record]) -> str:
     def cell(value: str | int) -> str:
         return "".join(f"\\{character}" if character in "|*<&\\" else character for character in str(value))
 
@@ -119,12 +119,12 @@ def _write_markdown(records: list[Record]) -> str:
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
 
 
-def _write_xml(records: list[Record]) -> str:
+def _write_xml(records: Sequence[Record]) -> str:
     rows = ["".join(f"<{field}>{escape(str(value))}</{field}>" for field, value in row.items()) for row in records]
     return "<rows>" + "".join(f"<row>{row}</row>" for row in rows) + "</rows>"
 
 
-def _write_yaml(records: list[Record]) -> str:
+def _write_yaml(records: Sequence[Record]) -> str:
     def scalar(value: str | int) -> str:
         plain = isinstance(value, int) or (value.isascii() and value.isalpha() and value.lower() not in _YAML_WORDS)
         return str(value) if plain else json.dumps(value)
