@@ -6,7 +6,7 @@ Verified: the wrapper, exactly once and where it was asked for, and the number i
 from level 1 on it has to be computed; from level 2 on text may stand before the last line.
 Known hacks: several wrapped numbers, the number in every wrapper at once, the wrapper around a sentence that holds the
 number, a wrong number in the right form.
-Guard: the answer or its last line is the wrapped number and nothing else; before it no other number in the asked wrapper
+Guard: the answer or its last line is the wrapped number and nothing else; before it no number in the asked wrapper
 or in one that marks answers; the value is compared as text, so that `7.0` and `+7` are not 7.
 """
 
@@ -41,7 +41,7 @@ WRAPPERS = {
     "dollar": Wrapper("$", "$", ("between dollar signs", "as inline mathematics with one dollar sign on either side")),
     "tags": Wrapper("<answer>", "</answer>", ("in answer tags", "as the content of an XML element named answer")),
     "boxed": Wrapper("\\boxed{", "}", ("in a LaTeX box", "as the argument of the LaTeX command boxed")),
-    "label": Wrapper("Answer: ", "", ("after the label Answer and a colon", "behind the word Answer, a colon and a blank")),
+    "label": Wrapper("Answer: ", "", ("after the label Answer and a colon", "behind the word Answer and a colon")),
 }  # fmt: skip
 _INNER = ("bold", "code", "dollar")
 """Wrappers that may stand inside another one at level 3."""
@@ -187,6 +187,10 @@ TASK = Task(
         _example("[[47 or 48]]", "hedge inside"),
         _example("[[the number 47]]", "words inside"),
         _example("[[47.0]]", "another form of the number"),
+        _example("[[４７]]", "digits of another script"),
+        _example("[[N]]", "the template"),
+        _example("[[[[47]]]]", "the wrapper inside itself"),
+        _example("[[40 + 7]]", "the question in the wrapper"),
         _example("[[+47]]", "a sign"),
         _example("The number is [[47]]", "text around"),
         _example("[[47]]\n\\boxed{47}\n**47**", "every wrapper"),
