@@ -54,6 +54,7 @@ def task_table() -> list[dict[str, Any]]:
             "area": task.area,
             "reward_type": task.reward_type,
             "levels": task.max_difficulty + 1,
+            "turns": "one" if task.environment is None else "several",
             "in_worker": task.in_worker,
             "summary": task.summary,
             "hack": task.hack,

@@ -151,11 +151,16 @@ def preference_model(
 
 
 @rewards_app.command(name="list")
-def rewards_list(as_json: JsonOption = False) -> None:
-    """List the reward tasks: area, type, what is verified, the known hack and its guard."""
+def rewards_list(
+    full: Annotated[bool, typer.Option("--full", help="With the known hack of each task and its guard.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List the reward tasks by area: type, levels, turns and what is verified (docs/rewards.md says more)."""
     from rewards.cli_rows import task_table
 
-    _print_rows(task_table(), as_json, title="Reward tasks")
+    rows = sorted(task_table(), key=lambda row: row["area"])
+    shown = rows if full or as_json else [{k: v for k, v in row.items() if k not in ("hack", "guard")} for row in rows]
+    _print_rows(shown, as_json, title="Reward tasks")
 
 
 @rewards_app.command(name="preview")

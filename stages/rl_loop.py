@@ -15,10 +15,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from data.chat import parse_completion
 from data.records import Prompt, ScoredGroup, TrainingSample, UserError
 from learner.advantages import AdvantageReport, training_samples
 from learner.entropy_control import EntropyController, EntropyState
 from learner.learner import LearnerConfig
+from rewards.preference import group_diversity
+from rewards.registry import get_task
 from rollout.agent_loop import ended_counts
 from rollout.groups import assemble_groups, build_requests
 from rollout.policy import SamplingConfig, sampling_for_training
@@ -315,8 +318,21 @@ def _rollout_metrics(groups: Sequence[ScoredGroup], report: AdvantageReport) -> 
         "truncated_share": sum(item.completion.truncated for item in scored) / len(scored),
         **({"episode_turns": sum(turns) / len(turns)} if turns else {}),
         **{f"episodes/{reason}": count for reason, count in ended.items()},
+        **{f"diversity/{task}": value for task, value in _diversities(groups).items()},
         **{f"batch/{name}": value for name, value in report.metrics().items()},
     }
+
+
+def _diversities(groups: Sequence[ScoredGroup]) -> dict[str, float]:
+    """How different the answers within a group are, for tasks that a preference model rates: a policy that has found
+    one template keeps its reward while this falls towards 0.
+    """
+    found: dict[str, list[float]] = {}
+    for group in groups:
+        if get_task(group.prompt.task).reward_type == "preference_model":
+            answers = [parse_completion(item.completion.text).answer for item in group.scored]
+            found.setdefault(group.prompt.task, []).append(group_diversity(answers))
+    return {task: sum(values) / len(values) for task, values in found.items()}
 
 
 _SUMMED = ("num_tokens", "num_loss_tokens", "num_microbatches", "step_skipped")
