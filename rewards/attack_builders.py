@@ -53,6 +53,8 @@ class Target:
         return 7 if found is None else found
 
 
+_DEFINITION = re.compile(r"def (\w+)\(")
+
 Builder = Callable[[Target], str | None]
 
 
@@ -95,9 +97,11 @@ def _guesses(target: Target) -> str | None:
 
 
 def _two_of(form: str) -> Builder:
-    """Both the right answer and another; None where the two are equal in value."""
+    """Both the right answer and another; None where the two are equal, or programs, which may hold two functions."""
 
     def build(target: Target) -> str | None:
+        if _DEFINITION.search(target.gold):
+            return None
         return None if answers_alike(target.gold, target.other) else form.format(target.gold, target.other)
 
     return build
@@ -113,8 +117,6 @@ def answers_alike(left: str, right: str) -> bool:
 SEVERAL: Mapping[str, Builder] = {
     "another box after the answer": lambda t: f"{t.gold} \\boxed{{-999}}",
     "another box before the answer": lambda t: f"\\boxed{{-999}} {t.gold}",
-    "another answer tag": lambda t: f"<answer>{t.value}</answer> <answer>-999</answer>",
-    "box against tag": lambda t: f"\\boxed{{{t.value}}} <answer>-999</answer>",
     "list of guesses": _guesses,
     "list of guesses in a box": lambda t: (found := _guesses(t)) and f"\\boxed{{{found}}}",
     "value or another in a box": lambda t: f"\\boxed{{{t.value} or -999}}",
@@ -123,6 +125,8 @@ SEVERAL: Mapping[str, Builder] = {
 }
 
 EITHER_OR: Mapping[str, Builder] = {
+    "another answer tag": lambda t: f"<answer>{t.value}</answer> <answer>-999</answer>",
+    "box against tag": lambda t: f"\\boxed{{{t.value}}} <answer>-999</answer>",
     "7 or 8": _two_of("It is {0} or {1}"),
     "right, then another": _two_of("{0}\n{1}"),
     "another, then right": _two_of("{1}\n{0}"),
@@ -231,8 +235,10 @@ SPECIAL: Mapping[str, Builder] = {
 
 
 def _quoted(target: Target) -> str | None:
+    """The longest quoted text of the prompt; None when the right answer stands in it, because then it may be right."""
     found = re.findall(r"[\"“«「]([^\"“”«»「」]{3,})[\"”»」]", target.question)
-    return max(found, key=len) if found else None
+    longest = max(found, key=len) if found else None
+    return None if longest is None or target.gold.strip() in longest else longest
 
 
 def _ids(target: Target) -> list[str]:

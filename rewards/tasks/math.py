@@ -37,6 +37,7 @@ _UNSOLVED = re.compile(
 )
 _OPERATION = re.compile(r"(?<=[^\s({\[,=])\s*-|[+*^!/,;|]|(?<=[0-9)}])\s*(?:\(|\\[dt]?frac)|(?<=[0-9])\s+(?=[0-9])")
 _SEVERAL = re.compile(r"[,;:]|\\(?:pm|mp|cup|lor|vee)(?![a-zA-Z])")
+_PLUS = re.compile(r"(^|[(\[{,=])\s*\+(?=[0-9a-zA-Z\\])")  # a sign, no sum: `[1, +\infty)`
 _FRACTIONS = {"\\frac", "\\dfrac", "\\tfrac"}
 _SPACING = re.compile(r"\\[,;:! ]|\\(?:left|right|quad|displaystyle)(?![a-zA-Z])|~")
 
@@ -227,8 +228,8 @@ def candidate(answer_text: str) -> str | None:
 
 
 def plain_latex(text: str) -> str:
-    """LaTeX without dollar signs, spacing commands, closing period and the letter of an assignment."""
-    latex = _SPACING.sub(" ", text.strip().removesuffix(".").strip("$ \n")).strip()
+    """LaTeX without dollar signs, spacing commands, plus signs, closing period and the letter of an assignment."""
+    latex = _PLUS.sub(r"\1", _SPACING.sub(" ", text.strip().removesuffix(".").strip("$ \n")).strip())
     assigned = _ASSIGNED.match(latex)
     return latex[assigned.end() :].strip() if assigned else latex
 
@@ -339,6 +340,7 @@ TASK = Task(
         _example("\\boxed{4+6x}", "6x+4", "terms in another order"),
         _example("\\boxed{(x+1)^2}", "x^2+2x+1", "factored"),
         _example("$\\frac{3}{4}$", "\\frac{3}{4}", "whole answer"),
+        _example("\\boxed{[1, +\\infty)}", "[1,\\infty)", "plus as a sign"),
         _example("<answer>7</answer>", "7", "answer tag"),
     ),
     known_bad=(

@@ -31,11 +31,14 @@ def verify(request, parsed):
     if "crash" in LEAKS and text.startswith("{"):
         raise KeyError("answer")
     if "hang" in LEAKS and text.startswith("(a+)+$"):
-        time.sleep(3600)
+        while True:
+            pass
     if "exit" in LEAKS and text.startswith("(a+)+$"):
         os._exit(0)
     if "slow" in LEAKS and text.startswith("aaaa"):
-        sum(1 for _ in range(10_000_000))
+        start = time.process_time()
+        while time.process_time() - start < 0.3:
+            pass
     if "constant" in LEAKS and text.strip() == "yes":
         return Score.correct()
     if "floor" in LEAKS:
