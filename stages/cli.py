@@ -158,9 +158,12 @@ def rewards_list(
     """List the reward tasks by area: type, levels, turns and what is verified (docs/rewards.md says more)."""
     from rewards.cli_rows import task_table
 
-    rows = sorted(task_table(), key=lambda row: row["area"])
-    shown = rows if full or as_json else [{k: v for k, v in row.items() if k not in ("hack", "guard")} for row in rows]
-    _print_rows(shown, as_json, title="Reward tasks")
+    rows = task_table()
+    if not as_json:
+        rows.sort(key=lambda row: row["area"])
+    if not full and not as_json:
+        rows = [{k: v for k, v in row.items() if k not in ("in_worker", "hack", "guard")} for row in rows]
+    _print_rows(rows, as_json, title="Reward tasks")
 
 
 @rewards_app.command(name="preview")

@@ -68,8 +68,9 @@ def test_rewards_list_has_every_task_with_its_hack_and_guard(call: Call) -> None
     rows = call("rewards", "list", "--json").document
     assert [row["name"] for row in rows] == [task.name for task in all_tasks()]
     assert all(row["summary"] and row["hack"] and row["guard"] for row in rows)
-    table = call("rewards", "list").out
-    assert all(task.name[:4] in table for task in all_tasks())
+    short, full = call("rewards", "list").out, call("rewards", "list", "--full").out
+    assert all(task.name[:4] in table for task in all_tasks() for table in (short, full))
+    assert ("guard" in short, "guard" in full) == (False, True)
 
 
 def test_rewards_preview_shows_all_turns_of_an_episode(call: Call) -> None:
