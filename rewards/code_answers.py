@@ -19,6 +19,7 @@ TIMEOUT_S = 40.0
 FRAGMENTS = ("def f(x): ", "return ", "lambda x: ", "import os\n", "```python\n", "```", "x+", "os._exit(0)", "\n    ")
 """Pieces of code for a fuzzer."""
 
+_DEFINITION = re.compile(r"^(?:def[ \t]+(\w+)[ \t]*\(|(\w+)[ \t]*=(?!=))", re.MULTILINE)
 _FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)\n?```", re.DOTALL)
 
 
@@ -31,15 +32,22 @@ def extract_code(answer: str) -> str | None:
 
 
 def quick_check(request: ScoreRequest, parsed: ParsedCompletion) -> Score | None:
-    """Refuse what cannot define the function, without a sandbox. Code is not parsed here: parsers can be crashed."""
+    """Refuse what does not define the function once, without a sandbox; a helper is welcome when something uses it.
+
+    Code is not parsed here: parsers can be crashed.
+    """
     code = extract_code(parsed.answer)
     if code is None:
         return Score.incorrect("not exactly one block of code")
     if len(code) > MAX_CODE_CHARS:
         return Score.incorrect("the code is too long")
-    name = re.escape(str(request.reference["name"]))
-    if not re.search(rf"^(?:def[ \t]+{name}[ \t]*\(|{name}[ \t]*=)", code, re.MULTILINE):
-        return Score.incorrect(f"no function {request.reference['name']} is defined")
+    name = request.reference["name"]
+    defined = [first or second for first, second in _DEFINITION.findall(code)]
+    if defined.count(name) != 1:
+        return Score.incorrect(f"function {name} is defined {defined.count(name)} times")
+    for other in set(defined) - {name}:
+        if len(re.findall(rf"\b{re.escape(other)}\b", code)) < 2:
+            return Score.incorrect(f"function {other} is a second answer: nothing uses it")
     return None
 
 

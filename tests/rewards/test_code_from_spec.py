@@ -69,3 +69,21 @@ def test_the_same_function_written_otherwise_is_right() -> None:
         f"class Box:\n    pass\n\ndef {name}({argument}):\n    return sum([{expression}])",
     ):
         assert TASK.score(ScoreRequest(TASK.name, prompt.messages, prompt.reference, text)).reward == 1.0
+
+
+def test_a_helper_that_is_used_is_welcome_and_a_second_answer_is_not() -> None:
+    reference = {"name": "f", "inputs": [[1], [2]], "expected": [4, 5]}
+    right = "def f(x): return x+3"
+    cases = {
+        "def add(x): return x+3\n\ndef f(x): return add(x)": 1.0,
+        "K = 3\n\ndef f(x): return x+K": 1.0,
+        f"def g(x): return x+4\n{right}": 0.0,
+        f"{right}\ndef g(n): return n*2": 0.0,
+        f"def f(x): return x\n{right}": 0.0,
+        f"{right}\nf = f": 0.0,
+        f"{right}\nanswer = 4": 0.0,
+    }
+    for code, reward in cases.items():
+        assert (
+            TASK.score(ScoreRequest(TASK.name, ({"role": "user", "content": "?"},), reference, code)).reward == reward
+        )
