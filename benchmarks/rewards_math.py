@@ -31,7 +31,7 @@ _TASK, _LIBRARY = "the task", "math-verify"
 
 EXPLANATIONS: dict[str, tuple[str, str]] = {
     "almost equal decimal": (_TASK, "math-verify rounds floats to 6 places: 1.7500001 passes for 7/4; the task to 12"),
-    "unevaluated calculation": (_TASK, "it is the question again; math-verify works out `60-1+1` and `\\sqrt{49}` itself"),
+    "unevaluated calculation": (_TASK, "the question again; math-verify works out `60-1+1` and `\\sqrt{49}` itself"),
     "unsolved sum, integral or derivative": (_TASK, "math-verify does the work that was the question"),
     "inequality as an interval": (
         _LIBRARY, "a comma that the reference does not have counts as several values; write references as "
