@@ -38,8 +38,11 @@ _QUOTES = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"'})
 
 
 def normalised(text: str) -> str:
-    """The text for an exact comparison: case, spacing, quotes and closing marks do not count."""
-    folded = unicodedata.normalize("NFKC", text).translate(_QUOTES).casefold()
+    """The text for an exact comparison: case, spacing, quotes and closing marks do not count.
+
+    Composed and decomposed accents are the same; digits and letters of other scripts are not the ASCII ones.
+    """
+    folded = unicodedata.normalize("NFC", text).translate(_QUOTES).casefold()
     return " ".join(folded.split()).strip(" .!\"'")
 
 
@@ -51,7 +54,7 @@ def equals_any(answer: str, accepted: Iterable[str]) -> bool:
 
 def words(text: str) -> list[str]:
     """The words and numbers of a text in lower case; "9:30", "1,000" and "don't" are one each."""
-    return _WORD.findall(unicodedata.normalize("NFKC", text).translate(_QUOTES).casefold())
+    return _WORD.findall(unicodedata.normalize("NFC", text).translate(_QUOTES).casefold())
 
 
 def mentions(text_words: Sequence[str], phrase: str) -> bool:

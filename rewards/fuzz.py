@@ -50,8 +50,9 @@ class FuzzText:
 def fuzz_texts(targets: Sequence[Target], *, seed_value: int, num_texts: int) -> list[FuzzText]:
     """`num_texts` different completions for the targets of one task; about a quarter are mutants.
 
-    A mutant that still says the right answer is left out.
-    A bare number is no noise but a guess, which may be right; guesses are what the attack suite's constants measure.
+    A text that is the right answer is left out: a mutant may still be it, and salad of the prompt's words hits it where
+    the answer is one of them. A bare number is no noise but a guess, which may be right; guesses are what the attack
+    suite's constants measure.
     """
     noise, mutants = _noise(targets), _mutants(targets)
     kinds = st.sampled_from((False, False, False, True))
@@ -69,7 +70,7 @@ def fuzz_texts(targets: Sequence[Target], *, seed_value: int, num_texts: int) ->
             is_mutant, index, form = data.draw(case)
             target = targets[index]
             text = data.draw(mutants)(target) if is_mutant else data.draw(noise)
-            if is_mutant and answers_alike(text, target.gold):
+            if answers_alike(text, target.gold):
                 continue
             if not is_mutant and integer_answer(text) is not None:
                 text += " x"

@@ -13,7 +13,7 @@ QUESTION = "Where does Nara live? Answer in one sentence."
 
 @pytest.mark.parametrize(
     ("left", "right"),
-    [("  Velm.\n", "velm"), ("“It’s” Velm!", "it's\" velm"), ("ＶＥＬＭ", "velm"), ("a  b\tc", "a b c")],
+    [("  Velm.\n", "velm"), ("“It’s” Velm!", "it's\" velm"), ("Ve\u0301lm", "v\u00e9lm"), ("a  b\tc", "a b c")],
 )
 def test_case_spacing_quotes_and_closing_marks_do_not_count(left: str, right: str) -> None:
     assert normalised(left) == normalised(right)
@@ -22,6 +22,7 @@ def test_case_spacing_quotes_and_closing_marks_do_not_count(left: str, right: st
 def test_minus_signs_digits_and_inner_marks_do_count() -> None:
     assert not equals_any("-18", ["18"])
     assert not equals_any("1,5", ["15"])
+    assert not equals_any("１９７１", ["1971"])
     assert equals_any("Velm!", ["Kess", "velm"])
 
 
