@@ -18,6 +18,10 @@ import pytest
 from data.records import Score, UserError
 from rewards.judge import JudgeConfig, JudgeQuestion
 from rewards.judge_endpoint import OpenAIChatModel, endpoint_judge
+from rewards.registry import all_tasks
+from rewards.scorer import Scorer
+from rewards.task import ScoreRequest, item_of, make_prompt
+from rewards.verifier_pool import VerifierPool
 
 pytestmark = pytest.mark.integration
 
@@ -215,3 +219,29 @@ def test_the_key_comes_from_the_named_variable(server: StubServer, monkeypatch: 
     _ask(config, "right")
     assert server.keys == {"Bearer k-1"}
     assert "k-1" not in repr(config)
+
+
+JUDGED = [task for task in all_tasks() if task.reward_type == "judge_with_reference"]
+
+
+@pytest.mark.parametrize("task", JUDGED, ids=[task.name for task in JUDGED])
+def test_judged_tasks_ask_only_about_what_rules_leave_open(server: StubServer, task: Any) -> None:
+    def requests(level: int, opener: str) -> list[ScoreRequest]:
+        prompts = [make_prompt(task, seed=0, index=index, difficulty=level) for index in range(6)]
+        answers = [opener + task.answer(item_of(prompt)) for prompt in prompts]
+        return [
+            ScoreRequest(task.name, prompt.messages, prompt.reference, text, prompt.enable_thinking)
+            for prompt, text in zip(prompts, answers, strict=True)
+        ]
+
+    with VerifierPool() as pool:
+        scorer = Scorer(pool, judge=endpoint_judge(_config(server)))
+        for level in range(task.max_difficulty + 1):
+            assert {score.reward for score in scorer.score_all(requests(level, ""))} == {1.0}
+        below = [request for level in range(task.judged_from_level) for request in requests(level, "Gladly. ")]
+        assert {score.reward for score in scorer.score_all(below)} == {0.0}
+        assert not server.bodies, "rules alone decided"
+        judged = requests(task.judged_from_level, "Gladly. ")
+        assert [score.reward for score in scorer.score_all(judged)] == [1.0] * 6
+        assert len(server.bodies) == 6
+        scorer.close()
