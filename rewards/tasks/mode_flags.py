@@ -34,6 +34,7 @@ LEAK_LEXICON = (
 )  # fmt: skip
 """Phrases that open or mark reasoning. A question whose plain answer needs one of them does not belong in this task."""
 
+_MARKS = ".,:;!?()[]{}$*`'\""
 _WORD = re.compile(r"[^\W_]+")
 _EQUATION = re.compile(rf"[0-9+ ]{{1,200}}= ?({INTEGER})\.?")
 _BOX = re.compile(r"\\boxed\{[^{}]*\}\.?")
@@ -100,8 +101,10 @@ def is_an_answer(text: str, question: str, right: int) -> bool:
     plain = "\\boxed" not in text or _BOX.fullmatch(text.strip())
     if (plain and integer_answer(text) is not None) or _EQUATION.fullmatch(text.strip()):
         return True
-    numbers = _NUMBER.findall(text)
-    return bool(numbers) and numbers[-1] == str(right) and set(numbers) <= {str(right), *_NUMBER.findall(question)}
+    tokens = [token.strip(_MARKS) for token in re.split(r"[\s+=]+", text)]
+    numbers = [token for token in tokens if any(character.isdigit() for character in token)]
+    known = {str(right), *_NUMBER.findall(question)}
+    return bool(numbers) and numbers[-1] == str(right) and set(numbers) <= known
 
 
 def verify(request: ScoreRequest, parsed: ParsedCompletion) -> Score:
