@@ -33,6 +33,8 @@ NAMES = (
 MAX_COPIED_SHARE = 0.6
 """Largest share of the answer's letter triples that may stand in the prompt."""
 
+_MARKUP = re.compile(r"[<>{}\[\]\\|`]")
+_DENSE_SCRIPT = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 MIN_WORDS, MIN_OTHER_WORDS = 3, 2
 WORDS_PER_SMALL_WORD = 15
 _ASKS = ("{} asks about {}.", "{} writes about {}.", "Tell {} about {}.")
@@ -153,8 +155,9 @@ def copied_share(text: str, prompt: str) -> float:
 
 
 def _triples(text: str) -> set[str]:
-    letters = "".join(character for character in text.casefold() if character.isalpha())
-    return {letters[start : start + 3] for start in range(len(letters) - 2)}
+    """Within words, so that the words of a prompt in another order are still its own."""
+    words = re.findall(r"[^\W\d_]+", text.casefold())
+    return {word[start : start + 3] for word in words for start in range(max(1, len(word) - 2))}
 
 
 def verify(request: ScoreRequest, parsed: ParsedCompletion) -> Score:
@@ -167,6 +170,8 @@ def verify(request: ScoreRequest, parsed: ParsedCompletion) -> Score:
         return Score.incorrect("copies the prompt")
     if not any(character.isalpha() for character in text):
         return Score.incorrect("no letters")
+    if _MARKUP.search(text) or (code not in DENSE and _DENSE_SCRIPT.search(text)):
+        return Score.incorrect("markup, or a script of another language")
     reason = sentence_fault(text, code) or language_fault(text, code, reference["min_letters"])
     return Score.incorrect(reason) if reason else Score.correct()
 
