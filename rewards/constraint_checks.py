@@ -35,10 +35,16 @@ _WORD = re.compile(r"(?<!\w)_*+[^\W_]\w*")
 _SENTENCE_END = re.compile(r"(?<![.!?…])[.!?…]++[\"'”’)\]*]*+(?=\s|$)")
 _CLOSERS = "\"'”’)]*"
 _LAST_WORD = re.compile(r"[\w.]+$")
-_ABBREVIATION = re.compile(
-    r"(?:[A-Za-z]|mr|mrs|ms|dr|prof|sr|jr|st|vs|etc|e\.g|i\.e|inc|ltd|co|no|p\.s|p\.p\.s|p\.p|u\.s|a\.m|p\.m)",
-    re.IGNORECASE,
-)
+_NEXT_WORD = re.compile(r"\s*[\"'“‘(\[*]*(\w*)")
+_ABBREVIATION = re.compile(r"(?:mr|mrs|ms|dr|prof|st|vs|e\.g|i\.e|p\.s|p\.p\.s|p\.p)", re.IGNORECASE)
+_ABBREVIATION_OR_END = re.compile(r"(?:[A-HJ-Za-z]|sr|jr|inc|ltd|co|u\.s|a\.m|p\.m)", re.IGNORECASE)
+_STARTERS = frozenset((
+    "The", "An", "We", "You", "He", "She", "It", "They", "This", "That", "These", "Those", "There", "But", "And", "So",
+    "Then", "In", "On", "My", "Our", "Your", "His", "Her", "Their",
+))  # fmt: skip
+"""Words that begin a sentence after an abbreviation; "A" and "I" are left out, because they are initials too."""
+
+_CAPITAL_CANDIDATE = re.compile(r"(?<!\w)(?:[^\W\d_]\.)+[^\W\d_]\b|[^\W_]+(?:[-'’][^\W_]+)*")
 
 
 def has_word(text: str) -> bool:
@@ -54,13 +60,14 @@ def words(text: str) -> list[str]:
 def sentences(text: str) -> list[str]:
     """The sentences of a text; each holds a word, and a last one need not be closed by a mark.
 
-    A period after an abbreviation or an initial ends nothing. Line breaks end nothing either, as in IFEval, whose
+    A period after an abbreviation or an initial ends nothing, unless a word that begins sentences follows; dots in a
+    row and a number's period end nothing before a small letter. Line breaks end nothing either, as in IFEval, whose
     sentence splitter is a trained model (punkt): the two differ in rare cases.
     """
     found, start = [], 0
     for mark in _SENTENCE_END.finditer(text):
         before = text[max(start, mark.start() - 12) : mark.start()]
-        if mark.group().rstrip(_CLOSERS) == "." and _ends_in_abbreviation(before):
+        if not _ends_sentence(before, mark.group().rstrip(_CLOSERS), text[mark.end() : mark.end() + 24]):
             continue
         found.append(text[start : mark.end()].strip())
         start = mark.end()
@@ -68,9 +75,24 @@ def sentences(text: str) -> list[str]:
     return [sentence for sentence in found if _WORD.search(sentence)]
 
 
-def _ends_in_abbreviation(text: str) -> bool:
-    last = _LAST_WORD.search(text)
-    return last is not None and _ABBREVIATION.fullmatch(last.group()) is not None and last.group() != "I"
+def _ends_sentence(before: str, mark: str, after: str) -> bool:
+    """Whether a mark ends a sentence, from the few characters on either side of it."""
+    following = _NEXT_WORD.match(after)
+    follower = following[1] if following else ""
+    last = _LAST_WORD.search(before)
+    word = last.group() if last else ""
+    dots = mark != "." and not set(mark) - {".", "…"}
+    if dots or (mark == "." and word.isdigit()):
+        return not follower[:1].islower()
+    if mark != "." or word == "I":
+        return True
+    if word.lower() == "no":
+        return not follower[:1].isdigit()
+    if word.lower() == "etc":
+        return not follower or follower[0].isupper()
+    if _ABBREVIATION_OR_END.fullmatch(word):
+        return not follower or follower in _STARTERS
+    return not _ABBREVIATION.fullmatch(word)
 
 
 def _compare(count: int, relation: str, number: int) -> bool:
@@ -244,8 +266,8 @@ def english_lowercase(text: str) -> bool:
 
 
 def capital_word_frequency(text: str, *, capital_relation: str, capital_frequency: int) -> bool:
-    """Less than, or at least, so many words in capitals; a hyphenated word is one, and single letters count."""
-    found = re.findall(r"[^\W_]+(?:[-'’][^\W_]+)*", text)
+    """Less than, or at least, so many words in capitals; "ALL-OVER", "U.S.A." and a single letter are one each."""
+    found = _CAPITAL_CANDIDATE.findall(text)
     return _compare(sum(word.isupper() for word in found), capital_relation, capital_frequency)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from data.records import UserError
-from rewards.constraint_checks import sentences, words
+from rewards.constraint_checks import AT_LEAST, capital_word_frequency, sentences, words
 from rewards.constraints import KINDS, NAMES, compatible, describe, draw, has_content, obeys
 from rewards.tasks.length import BANKS
 
@@ -152,9 +152,14 @@ def test_an_unknown_kind_and_a_broken_argument_are_errors_not_verdicts() -> None
 
 @pytest.mark.parametrize(
     ("text", "count"),
-    [("One. Two! Three?", 3), ("Mr. Sea went home. He slept.", 2), ("no end", 1), ("Wait... what?", 2),
+    [("One. Two! Three?", 3), ("Mr. Sea went home. He slept.", 2), ("no end", 1), ("Wait... what?", 1),
      ("I think so. I do.", 2),
-     ("So did I. We left.", 2), ("He said “go.” Then he left.", 2), ("3.14 is pi.", 1), ("...", 0), ("", 0)],
+     ("So did I. We left.", 2), ("He said “go.” Then he left.", 2), ("3.14 is pi.", 1), ("...", 0), ("", 0),
+         ("It ended... Nobody came.", 2), ("One... two... three... four.", 1), ("Why?! Because.", 2),
+         ("The answer is no. We go home.", 2), ("No. 5 is alive. He is.", 2), ("(1. do this; 2. do that) Now.", 1),
+         ("Apples, pears, etc. We ate them.", 2), ("Apples, pears, etc. were eaten.", 1),
+         ("He lives in the U.S. He likes it.", 2), ("He joined the U.S. Navy.", 1),
+         ("J. R. Hill wrote it. I read it.", 2), ("Take plan B. We go on.", 2)],
 )  # fmt: skip
 def test_sentences_are_counted(text: str, count: int) -> None:
     assert len(sentences(text)) == count
@@ -175,3 +180,24 @@ def test_every_check_is_quick_on_twenty_thousand_hostile_characters(piece: str) 
         if name not in ("response_language", "english_lowercase", "english_capital"):  # the detector is timed elsewhere
             obeys(text, [name, arguments])
     assert time.perf_counter() - started < 3.0
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("We like the U.S.A. again.", 1), ("The U.S.A and the UK.", 2), ("I say ALL-OVER.", 2), ("A.B Next", 1),
+     ("It ends.THE rest", 1), ("I'm here", 0), ("none at all", 0)],
+)  # fmt: skip
+def test_capital_words_are_counted(text: str, count: int) -> None:
+    def at_least(number: int) -> bool:
+        return capital_word_frequency(text, capital_relation=AT_LEAST, capital_frequency=number)
+
+    assert at_least(count)
+    assert not at_least(count + 1)
+
+
+@pytest.mark.parametrize("text", ["A." * 9_999 + "AB", "..." * 6_000 + "a", "No. " * 5_000, "etc." * 5_000])
+def test_abbreviations_take_linear_time(text: str) -> None:
+    began = time.perf_counter()
+    sentences(text)
+    capital_word_frequency(text, capital_relation=AT_LEAST, capital_frequency=1)
+    assert time.perf_counter() - began < 1
