@@ -159,7 +159,8 @@ def test_an_unknown_kind_and_a_broken_argument_are_errors_not_verdicts() -> None
          ("The answer is no. We go home.", 2), ("No. 5 is alive. He is.", 2), ("(1. do this; 2. do that) Now.", 1),
          ("Apples, pears, etc. We ate them.", 2), ("Apples, pears, etc. were eaten.", 1),
          ("He lives in the U.S. He likes it.", 2), ("He joined the U.S. Navy.", 1),
-         ("J. R. Hill wrote it. I read it.", 2), ("Take plan B. We go on.", 2)],
+         ("J. R. Hill wrote it. I read it.", 2), ("Take plan B. We go on.", 2),
+         ("We like the U.S.A. U.S.A. U.S.A. again.", 1), ("P.S. Vast camels burn.", 1)],
 )  # fmt: skip
 def test_sentences_are_counted(text: str, count: int) -> None:
     assert len(sentences(text)) == count
@@ -201,3 +202,12 @@ def test_abbreviations_take_linear_time(text: str) -> None:
     sentences(text)
     capital_word_frequency(text, capital_relation=AT_LEAST, capital_frequency=1)
     assert time.perf_counter() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("समुद्र आज शांत है", 4), ("இன்று கடல் அமைதியாக இருக்கிறது", 4), ("قایق\u200cها برمی\u200cگردند", 2),
+     ("cafe\u0301 noir", 2), ("___ _a_ don't", 3)],
+)  # fmt: skip
+def test_vowel_signs_and_joiners_do_not_cut_words(text: str, count: int) -> None:
+    assert len(words(text)) == count
