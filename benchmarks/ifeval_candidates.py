@@ -123,6 +123,9 @@ def _sentences(a: Arguments) -> Noted:
     yield "small letters", prose(number).lower()
     yield "without marks, in lines", prose(number).replace(". ", "\n").rstrip(".")
     yield "abbreviations", " ".join(f"Dr. Grey met Mr. Brown at {hour} p.m. today." for hour in range(1, number + 1))
+    yield "ends in no", " ".join(["The answer was no. We went home."] * number)
+    yield "dots inside", "The boats came... " + "and went... " * number + "at last."
+    yield "country and initials", " ".join(["She left the U.S. He met J. R. Hill."] * number)
     yield "quotations", " ".join(f'He said "it is {hour}." Then he left.' for hour in range(1, number // 2 + 1))
     yield "numbered lines", "\n".join(f"{index + 1}. {SENTENCES[index % 15]}" for index in range(number))
 
