@@ -132,7 +132,7 @@ CLASSES = (
     ),
     Difference(
         "language of a long text",
-        "langdetect takes Spanish in capitals for English, and English in capitals for another language (most texts of "
+        "langdetect takes Spanish in capitals for English, and English in capitals for another language (some texts of "
         "our writer); we detect it in small letters, with lingua",
         _of("english_capital", "english_lowercase"),
         stricter=None,
