@@ -1,8 +1,7 @@
 """Texts under constraints: a writer of gold texts, and the verdict on an answer.
 
 The writer makes a draft from a topic's word bank, lays it out as the constraints want it, and tries again until every
-check holds. The verdict is the checks plus a guard on content, because constraints alone can be met by gibberish, by
-every format element at once, by a heap of keywords, and by writing the rules down again.
+check holds. The verdict is the checks plus the guard on content of `rewards.prose_guard`.
 """
 
 from __future__ import annotations
@@ -10,47 +9,14 @@ from __future__ import annotations
 import itertools
 import json
 import random
-import re
-import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rewards import constraint_checks as checks
 from rewards.constraint_checks import AT_LEAST, LESS_THAN
-from rewards.constraints import Constraint, describe, kind_of, obeys
-from rewards.tasks.length import ADVERBS, BANKS, MAX_WORD_CHARS
+from rewards.constraints import Constraint, describe, has_content, kind_of
+from rewards.prose_guard import content_fault, strip_echo
+from rewards.tasks.length import ADVERBS, BANKS
 
-MIN_NOVEL_WORDS = 3
-"""Different words of three letters or more that the prompt does not hold."""
-
-MIN_WORD_SHARE = 0.8
-"""Least share of words (letters and a vowel) among the tokens of an answer; the rest may be numbers and initials."""
-
-MAX_SYMBOL_SHARE = 0.4
-MAX_UNASKED_FORMATS = 1
-RULE_RUN, PROMPT_RUN = 4, 6
-"""So many words in a row from a rule, or from the rest of the prompt, make a sentence an echo."""
-
-_DISTINCTIVE = {
-    "title": re.compile(r"<<[^\n<>]+>>"),
-    "postscript": re.compile(r"(?<!\w)p\.\s?(?:p\.\s?)?s\b", re.IGNORECASE),
-    "number_placeholders": re.compile(r"\[[^\[\]\n]+\](?!\()"),
-    "number_paragraphs": re.compile(r"^[ \t]*\*\*\*[ \t]*$", re.MULTILINE),
-    "two_responses": re.compile(r"\*{6}"),
-    "multiple_sections": re.compile(r"(?<!\w)section\s?\d", re.IGNORECASE),
-    "constrained_response": re.compile(r"my answer is (?:yes|no|maybe)\.", re.IGNORECASE),
-}
-"""Format elements that no ordinary text holds unasked; a text with several of them is format soup."""
-
-_HEADS = re.compile(
-    r"<<[^\n<>]*>>|\[[^\[\]\n]*\]|\bsection\s?\d+|(?<!\w)(?:p\.\s?){1,2}s\b|^[ \t]*\d+[.)]",
-    re.IGNORECASE | re.MULTILINE,
-)
-"""Format elements, which are neither words nor fail to be words."""
-
-_VOWEL = re.compile(r"[aeiouyàáâãäåæèéêëìíîïòóôõöøùúûüý]", re.IGNORECASE)
-_QUOTED = re.compile(r'"[^"]*"')
 _PLACES = ("[place]", "[name]", "[date]", "[time]")
 
 
@@ -63,94 +29,18 @@ def fault(
     must not hold. An empty topic is not looked for.
     """
     own = strip_echo(text, prompt, constraints)
-    reason = _content_fault(own, topic, prompt, constraints)
+    reason = content_fault(own, topic, prompt, {name for name, _ in constraints})
     if reason:
         return reason
-    for constraint in constraints:
-        if not obeys(text, constraint) or (own != text and not obeys(own, constraint)):
-            return f"violates: {describe(constraint)}"
-    for constraint in revoked:
-        if obeys(text, constraint):
-            return f"still obeys a revoked rule: {describe(constraint)}"
-    return None
-
-
-def strip_echo(text: str, prompt: str, constraints: Sequence[Constraint]) -> str:
-    """The text without the sentences that repeat a rule or the prompt; the text itself when there is none.
-
-    What stands in quotation marks in a rule may be written, for rules ask for such phrases. A prompt that has to be
-    repeated is no echo.
-    """
-    runs: set[tuple[str, ...]] = set()
-    for constraint in constraints:
-        runs |= _runs(describe(constraint), RULE_RUN, 3)
-    if not any(name == "repeat_prompt" for name, _ in constraints):
-        runs |= _runs(prompt, PROMPT_RUN, PROMPT_RUN)
-    pieces = re.split(r"(\n|(?<=[.!?])[ \t]+)", text)
-    kept = [piece for piece in pieces if not piece.strip() or not _holds_run(piece, runs)]
-    return "".join(kept) if len(kept) < len(pieces) else text
-
-
-def _folded(text: str) -> list[str]:
-    return [word.casefold() for word in checks.words(text)]
-
-
-def _runs(text: str, length: int, shortest: int) -> set[tuple[str, ...]]:
-    found: set[tuple[str, ...]] = set()
-    for fragment in _QUOTED.split(text):
-        folded = _folded(fragment)
-        size = min(length, len(folded))
-        if size >= shortest:
-            found |= {tuple(folded[i : i + size]) for i in range(len(folded) - size + 1)}
-    return found
-
-
-def _holds_run(piece: str, runs: set[tuple[str, ...]]) -> bool:
-    folded = _folded(piece)
-    sizes = {len(run) for run in runs}
-    return any(tuple(folded[i : i + size]) in runs for size in sizes for i in range(len(folded) - size + 1))
-
-
-_LAST_LATIN = 0x24F
-
-
-def _content_fault(text: str, topic: str, prompt: str, constraints: Sequence[Constraint]) -> str | None:
-    if "\\boxed" in text:
-        return "holds an answer box"
-    asked = {name for name, _ in constraints}
-    unasked = [name for name, pattern in _DISTINCTIVE.items() if name not in asked and pattern.search(text)]
-    if len(unasked) > MAX_UNASKED_FORMATS:
-        return f"format soup: {', '.join(unasked)} were not asked for"
-    visible = [character for character in text if not character.isspace()]
-    if "response_language" not in asked and any(c.isalpha() and ord(c) > _LAST_LATIN for c in visible):
-        return "letters of another script"
-    if "```" in text or any(unicodedata.category(character) == "Cf" for character in visible):
-        return "a fence or invisible characters"
-    symbols = sum(not character.isalnum() for character in visible)
-    if not visible or symbols > MAX_SYMBOL_SHARE * len(visible):
-        return "mostly symbols"
-    body = _folded(_HEADS.sub(" ", text))
-    good = [word for word in body if word.isalpha() and len(word) <= MAX_WORD_CHARS and _VOWEL.search(word)]
-    if len(good) < max(1, MIN_WORD_SHARE * len(body)):
-        return "holds too much that is not a word"
-    given = set(_folded(prompt))
-    if len({word for word in good if len(word) >= 3 and word not in given}) < MIN_NOVEL_WORDS:
-        return "says nothing of its own"
-    nouns = BANKS.get(topic.casefold(), {}).get("noun", ())
-    if topic and not any(word == topic.casefold() or word in nouns for word in good):
-        return "does not keep to the topic"
-    return _padding(good)
-
-
-def _padding(words: Sequence[str]) -> str | None:
-    """Repetition beyond that of prose; the limits grow with the text, for prose repeats its small words."""
-    if len(set(words)) < 0.5 * min(1.0, 60 / len(words)) * len(words):
-        return "too few different words"
-    pairs = Counter(itertools.pairwise(words))
-    if len(words) > 2 and max(pairs.values()) > max(2, len(words) // 25):
-        return "a pair of words repeats"
-    if sum(left == right for left, right in itertools.pairwise(words)) > len(words) // 100:
-        return "a word follows itself"
+    if not has_content(own):
+        return "has no content"
+    for name, arguments in constraints:
+        check = kind_of(name).check
+        if not check(text, **arguments) or (own != text and not check(own, **arguments)):
+            return f"violates: {describe((name, arguments))}"
+    for name, arguments in revoked:
+        if kind_of(name).check(text, **arguments):
+            return f"still obeys a revoked rule: {describe((name, arguments))}"
     return None
 
 

@@ -19,13 +19,16 @@ from typing import Any
 from data.chat import ParsedCompletion
 from data.records import Message, Score
 from rewards.constrained_text import draft, fault, plan, write
-from rewards.constraint_checks import words
 from rewards.constraints import KINDS, Constraint, describe, draw
+from rewards.prose_guard import folded_words
 from rewards.task import Example, ScoreRequest, Task, TaskItem, Worked
 from rewards.tasks.composed_constraints import COMPOSABLE, EASY
 from rewards.tasks.length import BANKS
 
 _POOL = tuple(name for name in COMPOSABLE if name not in ("repeat_prompt", "json_format"))
+MIN_COPIED = 4
+"""An earlier answer of more words than that may not stand inside the new one either."""
+
 _NUM_RULES = (1, 3, 4, 5)
 _MAX_DRAWS = 200
 
@@ -130,13 +133,20 @@ def work(rng: random.Random, item: TaskItem, error_rate: float) -> Worked:
     return Worked(f"On: {plan(ledger) or 'none'}.", text)
 
 
+def _joined(text: str) -> str:
+    return f" {' '.join(folded_words(text))} "
+
+
 def verify(request: ScoreRequest, parsed: ParsedCompletion) -> Score:
     """Not an earlier answer, then content, the rules that are on, and those that are off."""
     reference = request.reference
     text = parsed.answer.strip()
-    folded = [word.casefold() for word in words(text)]
+    said = _joined(text)
     for message in request.messages:
-        if message["role"] == "assistant" and folded == [word.casefold() for word in words(str(message["content"]))]:
+        earlier = _joined(str(message["content"]))
+        if message["role"] == "assistant" and (
+            said == earlier or (earlier in said and earlier.count(" ") > MIN_COPIED)
+        ):
             return Score.incorrect("repeats an earlier answer")
     reason = fault(
         text, topic=str(reference["topic"]), prompt=_asked(request.messages), constraints=reference["active"],

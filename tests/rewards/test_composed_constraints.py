@@ -7,8 +7,9 @@ import random
 import pytest
 
 from data.records import UserError
-from rewards.constrained_text import fault, strip_echo, write
+from rewards.constrained_text import fault, write
 from rewards.constraints import KINDS
+from rewards.prose_guard import strip_echo
 from rewards.registry import get_task
 from rewards.task import ScoreRequest, item_of, make_prompt
 from rewards.tasks.composed_constraints import COMPOSABLE, EASY
@@ -83,9 +84,9 @@ def test_a_restated_rule_is_stripped_and_an_asked_phrase_is_not() -> None:
 
 def test_a_revoked_rule_must_not_be_obeyed() -> None:
     arguments = {"topic": "sea", "prompt": "Write about the sea.", "constraints": [["no_comma", {}]]}
-    text = "<<Deep sea>>\nOld ships drift gently home."
+    text = '"Old ships drift gently home."'
     assert fault(text, **arguments) is None  # type: ignore[arg-type]
-    assert "revoked" in str(fault(text, **arguments, revoked=[["title", {}]]))  # type: ignore[arg-type]
+    assert "revoked" in str(fault(text, **arguments, revoked=[["quotation", {}]]))  # type: ignore[arg-type]
 
 
 def test_an_ordinary_long_answer_is_no_padding() -> None:
@@ -110,3 +111,20 @@ def test_an_unknown_kind_in_a_reference_is_a_failure_of_the_verifier() -> None:
     )
     with pytest.raises(UserError, match="titel"):
         TASK.score(request)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("Old ships drift over the {deep} sea.", "marks that prose"),
+        ("Old ships drift | deep sea.", "marks that prose"),
+        ("Old ships drift over the deep sea \x07.", "marks that prose"),
+        ("old ships drift over the deep sea.", "capital"),
+        ("Old ships drift over the deep sea", "middle of a sentence"),
+        ("Old ships drift über море sea.", "another script"),
+        ("Ships waves sing drift gulls tides rise whales shores roll blue salty sea.", "without small words"),
+        ("Old ships drift\u200b over the deep sea.", "invisible"),
+    ],
+)  # fmt: skip
+def test_salad_of_words_and_marks_is_no_text(text: str, reason: str) -> None:
+    assert reason in str(fault(text, topic="sea", prompt="Write about the sea.", constraints=[]))
