@@ -290,15 +290,25 @@ class Learner:
     # -- views of the policy ------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def logprobs(self, rows: Sequence[Sequence[int]], temperature: float = 1.0) -> list[list[float]]:
+    def logprobs(
+        self,
+        rows: Sequence[Sequence[int]],
+        temperature: float = 1.0,
+        *,
+        loss_masks: Sequence[Sequence[int]] | None = None,
+    ) -> list[list[float]]:
         """Log-probability in nats of each token given those before it, on the path that training takes.
 
-        The first token of a row has no prediction and gets 0.0. Raises UserError for rows that are empty or too long.
+        The first token of a row has no prediction and gets 0.0. With `loss_masks` only the tokens that they mark are
+        scored and the others get 0.0. A training step on the same rows and masks then gives the same bits: the head's
+        product over another number of tokens may take another kernel, which rounds otherwise (seen on AMD).
+        Raises UserError for rows that are empty or too long.
         """
         bins = pack([len(row) for row in rows], self.config.microbatch_tokens)
+        masks = loss_masks if loss_masks is not None else [(0, *[1] * (len(row) - 1)) for row in rows]
         samples = [
-            TrainingSample(tuple(row), (0, *[1] * (len(row) - 1)), zeros, zeros, temperature)
-            for row in rows
+            TrainingSample(tuple(row), tuple(mask), zeros, zeros, temperature)
+            for row, mask in zip(rows, masks, strict=True)
             for zeros in [(0.0,) * len(row)]
         ]
         result: list[list[float]] = [[] for _ in samples]

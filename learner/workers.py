@@ -70,8 +70,14 @@ class RemoteLearner:
     def rl_step(self, samples: Sequence[TrainingSample], **kwargs: Any) -> StepResult:
         return self._call("rl_step", list(samples), **kwargs)
 
-    def logprobs(self, rows: Sequence[Sequence[int]], *, temperature: float = 1.0) -> list[list[float]]:
-        return self._call("logprobs", rows, temperature=temperature)
+    def logprobs(
+        self,
+        rows: Sequence[Sequence[int]],
+        *,
+        temperature: float = 1.0,
+        loss_masks: Sequence[Sequence[int]] | None = None,
+    ) -> list[list[float]]:
+        return self._call("logprobs", rows, temperature=temperature, loss_masks=loss_masks)
 
     def weights_reference(self) -> Any:
         """A reference to the weights in the object store, to hand to the rollout workers."""

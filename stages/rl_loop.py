@@ -218,7 +218,12 @@ class _Loop:
             if self.config.learner.proximal_logprobs == "recompute":
                 temperature = self.config.sampling.temperature
                 proximal = [
-                    learner.logprobs([sample.token_ids_T for sample in part], temperature=temperature) for part in parts
+                    learner.logprobs(
+                        [sample.token_ids_T for sample in part],
+                        temperature=temperature,
+                        loss_masks=[sample.loss_mask_T for sample in part],
+                    )
+                    for part in parts
                 ]
             results = [
                 dict(learner.rl_step(part, entropy_coef=coef, proximal=rows).metrics)

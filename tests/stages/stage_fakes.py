@@ -140,7 +140,13 @@ class FakeLearner:
         self.proximal.append(proximal)
         return self._step(samples)
 
-    def logprobs(self, rows: Sequence[Sequence[int]], *, temperature: float = 1.0) -> list[list[float]]:
+    def logprobs(
+        self,
+        rows: Sequence[Sequence[int]],
+        *,
+        temperature: float = 1.0,
+        loss_masks: Sequence[Sequence[int]] | None = None,
+    ) -> list[list[float]]:
         return [[-float(self.weight % 7)] * len(row) for row in rows]
 
     def weights_reference(self) -> dict[str, int]:
