@@ -21,9 +21,6 @@ from rewards.registry import get_task
 from rewards.task import ScoreRequest
 from rewards.verifier_pool import VerifierPool
 
-ENVIRONMENT_ERROR = "environment error"
-"""How `ScoreRequest.ended` begins when the environment itself failed: an error, whatever the policy did."""
-
 
 class AsksJudge(Protocol):
     """What the scorer needs of a judge (`rewards.judge.Judge`)."""
@@ -108,9 +105,7 @@ class ScoringBatch:
 
     def _verdict(self, index: int) -> Score | None:
         if index not in self._decided:
-            request = self._requests[index]
-            failed = request.ended.startswith(ENVIRONMENT_ERROR)
-            self._decided[index] = Score.error(request.ended) if failed else self._verdicts[index]()
+            self._decided[index] = self._verdicts[index]()
         return self._decided[index]
 
     def _ask(self, indices: Sequence[int]) -> None:

@@ -103,7 +103,8 @@ class Task:
 
     Tasks of several turns: `environment` makes the world of one episode from the reference, and `demonstrate` gives the
     messages of a solved episode after the prompt (assistant turns with `reasoning_content` and `tool_calls`, and what
-    came back), in which each step is wrong with probability `error_rate`.
+    came back), in which each step is wrong with probability `error_rate`. `turns_needed` are the turns that solved
+    episodes of each level may take, where that is more than a run allows by default.
 
     `floor` is the reward that an answer without merit may get (0 for all but tasks that pay in parts), and `fragments`
     are pieces of text that a fuzzer should try beside its own.
@@ -132,6 +133,7 @@ class Task:
     judged_from_level: int = 0
     environment: EnvironmentFactory | None = None
     demonstrate: Callable[[random.Random, TaskItem, float], tuple[Message, ...]] | None = None
+    turns_needed: tuple[int, ...] = ()
     floor: float = 0.0
     fragments: tuple[str, ...] = ()
 

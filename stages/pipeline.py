@@ -106,7 +106,7 @@ def stage_key(config: RunConfig, name: str, parent_key: str | None) -> str:
             "judge": _judge_identity(config.judge) if name in ("reasoning_rl", "general_rl") else None,
             "preference": _preference_identity(config) if name in ("reasoning_rl", "general_rl") else None,
             "template": hashlib.sha256(chat_template().encode()).hexdigest(),
-            "files": _file_hashes(settings),
+            "files": _file_hashes(settings) | _file_hashes(to_dict(config.evaluation)["benchmarks"]),
         }
     )
 
@@ -131,8 +131,8 @@ def _file_hashes(settings: Any) -> dict[str, str]:
     another key."""
     found: dict[str, str] = {}
     if isinstance(settings, dict):
-        for name in settings:
-            if name.endswith(".py"):
+        for name in (*settings, settings.get("task")):
+            if isinstance(name, str) and name.endswith(".py"):
                 found[name] = hashlib.sha256(Path(name).read_bytes()).hexdigest()
         file = settings.get("file")
         if isinstance(file, dict) and file.get("path"):

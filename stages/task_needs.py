@@ -76,6 +76,14 @@ def check_task_needs(
                 f"{use.where}: task {use.task.name!r} is an episode of several turns, and {stage} trains on single "
                 "answers; leave it to base, reasoning_rl and general_rl"
             )
+        levels = use.levels or range(use.task.max_difficulty + 1)
+        turns = max((use.task.turns_needed[level] for level in levels), default=0) if use.task.turns_needed else 0
+        if turns > config.rollout.episodes.max_turns:
+            raise UserError(
+                f"{use.where}: task {use.task.name!r} takes up to {turns} turns at these levels, and "
+                f"rollout.episodes.max_turns is {config.rollout.episodes.max_turns}; raise it, and max_calls to twice "
+                "as many"
+            )
         if needs_judge(use) and not config.judge.configured:
             below = use.task.judged_from_level
             mend = f", or use levels below {below}, which rules decide" if below else ""

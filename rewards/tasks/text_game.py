@@ -278,6 +278,7 @@ TASK = Task(
     verify=verify,
     reference_keys=("state", "par"),
     environment=environment,
+    turns_needed=(8, 24, 40),
     demonstrate=demonstrate,
     known_good=(
         _example(_CALL, 4, "at par", out=True),

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from data.episodes import ENVIRONMENT_ERROR
 from data.records import Message, Score
 from rewards import registry
 from rewards.judge import JudgeQuestion
 from rewards.registry import get_task
-from rewards.scorer import ENVIRONMENT_ERROR, Scorer
+from rewards.scorer import Scorer
 from rewards.task import ScoreRequest, Task
 from rewards.verifier_pool import VerifierPool
 

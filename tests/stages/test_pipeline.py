@@ -16,6 +16,7 @@ from data.records import UserError
 from data.tokenizer import contract
 from learner.checkpoint import CheckpointError, Manifest, write_checkpoint
 from learner.model_folder import export_model
+from rewards.registry import get_task
 from stages.pipeline import Pipeline, code_commit, plan_stages, stage_key, start_of
 from stages.run_config import STAGES, RunConfig
 from stages.run_dir import RunDir
@@ -205,3 +206,14 @@ def test_a_whole_checkpoint_is_reused_and_nothing_is_started(pipeline: Pipeline,
 
 def test_the_commit_of_the_code_is_known_here() -> None:
     assert code_commit() == "unknown" or len(code_commit().removesuffix("-dirty")) == 40
+
+
+def test_another_content_of_a_benchmarks_task_file_is_another_key(tmp_path: Path) -> None:
+    source = Path(get_task("arithmetic").verify.__code__.co_filename).read_text(encoding="utf-8")
+    file = tmp_path / "mine.py"
+    file.write_text(source.replace('name="arithmetic"', 'name="keyed_by_content"'))
+    override = f"evaluation.benchmarks.arithmetic.task={file}"
+    before = keys(override)
+    file.write_text(file.read_text(encoding="utf-8") + "# another version\n")
+    after = keys(override)
+    assert all(before[stage] != after[stage] for stage in STAGES)

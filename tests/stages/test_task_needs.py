@@ -75,3 +75,11 @@ def test_code_tasks_probe_the_sandbox_before_the_run() -> None:
     recipe = config("general_rl.prompts.tasks.code_from_spec.levels=[0]")
     check_task_needs(recipe, STAGES, probe_sandbox=lambda: probes.append(1))
     assert probes == [1]
+
+
+def test_levels_whose_episodes_take_more_turns_than_the_cap_are_refused() -> None:
+    message = refusal("general_rl.prompts.tasks.text_game.levels=[0,2]")
+    assert "takes up to 40 turns at these levels, and rollout.episodes.max_turns is 8" in message
+    check_task_needs(config("general_rl.prompts.tasks.text_game.levels=[0]"), STAGES, probe_sandbox=_no_probe)
+    roomy = config("general_rl.prompts.tasks.text_game.levels=[2]", "rollout.episodes.max_turns=40")
+    check_task_needs(roomy, STAGES, probe_sandbox=_no_probe)
