@@ -29,7 +29,7 @@ MIN_LETTER_SHARE = 0.7
 """Least share of letters (and the marks that belong to them) among the characters that are not white space."""
 
 MIN_HALF_LETTERS = 40
-"""From twice this many letters on, either half of a text has to be in the language too."""
+"""From twice this many letters on, either half of a text has to be in the language by itself."""
 
 
 _NO_WORD = re.compile(r"[A-Za-z]{80}")
@@ -60,26 +60,23 @@ def detect(text: str, *, also: str = "") -> str | None:
 
 def num_letters(text: str) -> int:
     """How many characters are letters of any script."""
-    return sum(character.isalpha() for character in text)
+    return sum(map(str.isalpha, text))
 
 
 def letter_share(text: str) -> float:
     """Share of letters among the characters that are not white space; marks such as Hindi vowel signs count as one."""
-    visible = [character for character in text if not character.isspace()]
+    visible = "".join(text.split())
     if not visible:
         return 0.0
-    return sum(_belongs_to_a_word(character) for character in visible) / len(visible)
-
-
-def _belongs_to_a_word(character: str) -> bool:
-    return character.isalpha() or unicodedata.category(character) in ("Mn", "Mc")
+    marks = 0 if visible.isascii() else sum(unicodedata.category(sign) in ("Mn", "Mc") for sign in visible)
+    return (num_letters(visible) + marks) / len(visible)
 
 
 def language_fault(text: str, code: str, min_letters: int) -> str | None:
     """Why a text is not one in the language `code`, or None when it is.
 
-    The text needs `min_letters` letters and `MIN_LETTER_SHARE` of them. A long text is read in halves as well, so that
-    one good sentence does not carry a text in another language.
+    The text needs `min_letters` letters and `MIN_LETTER_SHARE` of them. A long text is read in halves, so that one good
+    sentence does not carry a text in another language.
     """
     if num_letters(text) < min_letters:
         return f"fewer than {min_letters} letters"
@@ -92,7 +89,7 @@ def language_fault(text: str, code: str, min_letters: int) -> str | None:
         middle = len(text) // 2
         blank = text.find(" ", middle)
         cut = blank if 0 <= blank < middle + 40 else middle
-        pieces += [text[:cut], text[cut:]]
+        pieces = [text[:cut], text[cut:]]
     for piece in pieces:
         found = detect(piece, also=code)
         if found != code:

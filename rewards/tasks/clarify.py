@@ -44,6 +44,9 @@ _NAMED_BY = {"day": {"day", "date"}, "time": {"time", "hour"}, "size": {"many"},
              "name": {"name"}}  # fmt: skip
 """Words that name a detail and nothing else: two details that were given and are named again are asked for again."""
 
+_QUESTION = re.compile(r"[^.!?\n]*\?")
+_NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven")
+_HALF_DAY = re.compile(r"(?<=[0-9])(?::00)?\s*([ap])\.?m\b\.?")
 _CLAIMS = re.compile(
     r"(?:booked|done|confirmed|reserved|all set|i(?:'ve| have) (?:booked|reserved|made))\b"
     r"|.{0,60}\b(?:is|has been|are) (?:now )?(?:booked|reserved|confirmed)\b",
@@ -189,16 +192,22 @@ def _unfit_question(text: str, reference: Mapping[str, Any]) -> str | None:
     for slot in reference["missing"]:
         if slot in _ASKED_BY and not found & _ASKED_BY[slot]:
             return f"does not ask for the {slot}"
-    again = [slot for slot in reference["values"] if found & _NAMED_BY.get(slot, set())]
+    asked = set(words(" ".join(_QUESTION.findall(text))))
+    again = [slot for slot in reference["values"] if asked & _NAMED_BY.get(slot, set())]
     return f"asks again for what was given: {', '.join(again)}" if len(again) > 1 else None
 
 
 def _unfit_booking(text: str, reference: Mapping[str, Any]) -> str | None:
     if "?" in text:
         return "asks although nothing is missing"
-    found = words(text)
+    found = [_digit(word) for word in words(_HALF_DAY.sub(r" \1m", text.casefold()))]
     missing = [value for value in reference["values"].values() if not mentions(found, str(value))]
     return f"does not name {missing[0]!r}" if missing else None
+
+
+def _digit(word: str) -> str:
+    """A number word as digits, other words as they are."""
+    return str(_NUMBERS.index(word) + 1) if word in _NUMBERS else word
 
 
 def judge_question(request: ScoreRequest, parsed: ParsedCompletion) -> JudgeQuestion:

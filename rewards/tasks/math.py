@@ -12,6 +12,7 @@ The library's own timeouts use signals and work in the main thread only. They ar
 
 from __future__ import annotations
 
+import functools
 import logging
 import random
 import re
@@ -280,28 +281,30 @@ def quick_check(request: ScoreRequest, parsed: ParsedCompletion) -> Score | None
 
 def verify(request: ScoreRequest, parsed: ParsedCompletion) -> Score:
     """Equality by math-verify with a single target. A reference that it cannot read raises ValueError."""
-    from math_verify import LatexExtractionConfig, parse
     from math_verify import verify as equal
 
     quick = quick_check(request, parsed)
     if quick is not None:
         return quick
-    latex = candidate(parsed.answer)
-
-    def read(text: str | None) -> list[object]:
-        config = LatexExtractionConfig(boxed_match_priority=0)
-        return parse(
-            f"\\boxed{{{text}}}", [config], fallback_mode="no_fallback", parsing_timeout=None, raise_on_error=True
-        )
-
-    gold = read(str(request.reference["answer"]).strip().strip("$"))
+    gold = _read(str(request.reference["answer"]).strip().strip("$"))
     if not gold:
         raise ValueError(f"math reference {request.reference['answer']!r} is not LaTeX that can be compared")
-    target = read(latex)
+    target = _read(candidate(parsed.answer) or "")
     if not target:
         return Score.incorrect("answer is not LaTeX that can be compared")
     same = equal(gold[0], target[0], timeout_seconds=None, raise_on_error=True, float_rounding=FLOAT_DIGITS)
     return Score.correct() if same else Score.incorrect("not equal to the reference")
+
+
+@functools.lru_cache(maxsize=512)
+def _read(latex: str) -> tuple[object, ...]:
+    """What math-verify makes of LaTeX. Kept, because reading is the slow part and a group shares its reference."""
+    from math_verify import LatexExtractionConfig, parse
+
+    config = LatexExtractionConfig(boxed_match_priority=0)
+    return tuple(
+        parse(f"\\boxed{{{latex}}}", [config], fallback_mode="no_fallback", parsing_timeout=None, raise_on_error=True)
+    )
 
 
 def prepare_worker() -> None:

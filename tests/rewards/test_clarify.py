@@ -94,3 +94,29 @@ def test_the_judge_is_told_what_is_missing_and_what_was_given() -> None:
         assert all(message["content"] in question.question for message in prompt.messages)
         assert all(f"{slot}: {value}" in question.reference for slot, value in prompt.reference["values"].items())
         assert all(slot in question.reference for slot in prompt.reference["missing"])
+
+
+@pytest.mark.parametrize("time", ["7 pm", "7pm", "7 p.m.", "7:00 pm", "seven pm"])
+def test_a_time_may_be_written_in_several_ways(time: str) -> None:
+    values = {"day": "Monday", "time": "7 pm", "size": "4", "town": "Oslo"}
+    reference = {"answer": "Booked: Monday, 7 pm, 4 people, Oslo.", "missing": [], "values": values, "closed": False}
+    messages = ({"role": "user", "content": "Please book a table on Monday at 7 pm for 4 people in Oslo."},)
+
+    def decide(text: str) -> Score | None:
+        return TASK.decide(ScoreRequest("clarify", messages, reference, text))
+
+    assert decide(f"That is arranged: {time} on Monday, for four people in Oslo.") is None
+    other = decide("That is arranged: 8pm on Monday, for four people in Oslo.")
+    assert other is not None
+    assert other.reason == "does not name '7 pm'"
+
+
+def test_given_details_may_be_named_outside_the_question() -> None:
+    values = {"day": "Monday", "size": "4", "town": "Oslo"}
+    reference = {"answer": "At what time?", "missing": ["time"], "values": values, "closed": False}
+    messages = ({"role": "user", "content": "Please book a table on Monday for 4 people in Oslo."},)
+    confirmed = "I have noted the day and the town. At what hour?"
+    assert TASK.decide(ScoreRequest("clarify", messages, reference, confirmed)) is None
+    again = TASK.decide(ScoreRequest("clarify", messages, reference, "Which day, which town and at what hour?"))
+    assert again is not None
+    assert again.reason == "asks again for what was given: day, town"
