@@ -44,13 +44,17 @@ BOOTSTRAP_SEED = 20260101
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BenchmarkConfig:
-    """One benchmark: prompts of a reward task at these levels, in turn, asked in these modes."""
+    """One benchmark: prompts of a reward task at these levels, in turn, asked in these modes.
+
+    `stages` are the checkpoints it is measured on, of those that the evaluation names; null: on all of them.
+    """
 
     task: str
     levels: tuple[int, ...] = (0,)
     modes: tuple[EvalMode, ...] = ("thinking", "non_thinking")
     num_prompts: int = 512
     num_samples: int = 1
+    stages: tuple[str, ...] | None = None
 
     def validate(self) -> None:
         task = get_task(self.task)
@@ -90,6 +94,16 @@ class EvaluationConfig:
             raise UserError(f"budget_shares: {self.budget_shares} must be 0 or more")
         if self.decontamination_ngram < 1:
             raise UserError(f"decontamination_ngram: {self.decontamination_ngram} must be 1 or more")
+
+    def benchmarks_at(self, stage: str) -> dict[str, BenchmarkConfig]:
+        """What is measured on the checkpoint of `stage`; empty when nothing is."""
+        if stage not in self.stages:
+            return {}
+        return {
+            name: benchmark
+            for name, benchmark in self.benchmarks.items()
+            if benchmark.stages is None or stage in benchmark.stages
+        }
 
 
 def held_out_prompts(config: EvaluationConfig) -> dict[str, list[Prompt]]:
@@ -143,11 +157,12 @@ def evaluate(
     seed: int,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Measure a policy on every benchmark and mode; `roll_out` samples and scores, `seed` seeds the sampling."""
+    """Measure a policy on the benchmarks of its stage in their modes; `roll_out` samples and scores, `seed` seeds the
+    sampling."""
     prompts = held_out_prompts(config)
     jobs = [
         _job(stage, name, mode, prompts[name], config, tokenizer, seed, sampling=None)
-        for name, benchmark in config.benchmarks.items()
+        for name, benchmark in config.benchmarks_at(stage).items()
         for mode in benchmark.modes
     ]
     return _run(stage, jobs, roll_out, tokenizer, on_progress)

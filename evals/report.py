@@ -151,7 +151,10 @@ def _accuracy_section(summary: Mapping[str, Any]) -> str:
     text = (
         "Accuracy is the mean over prompts, in percent, with a bootstrap interval over prompts. A difference in "
         "brackets has its own interval, paired by prompt. Tokens are the mean per completion; errors are scores that "
-        "failed, which count neither as right nor as wrong.\n\n" + _table(rows, num_text=3)
+        "failed, which count neither as right nor as wrong.\n\n"
+        + "\n\n".join(_stages_side_by_side(summary))
+        + "\n\nIn full:\n\n"
+        + _table(rows, num_text=3)
     )
     paired = [
         {
@@ -166,6 +169,20 @@ def _accuracy_section(summary: Mapping[str, Any]) -> str:
         for item in summary.get(COMPARISONS, {}).values()
     ]
     return text + ("\n\nPaired differences, in points of a percent:\n\n" + _table(paired, num_text=4) if paired else "")
+
+
+def _stages_side_by_side(summary: Mapping[str, Any]) -> list[str]:
+    """A table for each mode: a line a benchmark, a column a stage, points against the stage before in brackets."""
+    tables: dict[str, dict[str, Row]] = {}
+    stages = list(dict.fromkeys(row["stage"] for row in summary_rows(summary)))
+    for row in summary_rows(summary):
+        empty = {"benchmark": row["benchmark"], **dict.fromkeys(stages, "")}
+        line = tables.setdefault(row["mode"], {}).setdefault(row["benchmark"], empty)
+        delta = "" if row["delta"] is None else f" ({100 * row['delta']:+.1f})"
+        line[row["stage"]] = f"{100 * row['mean']:.1f}{delta}"  # type: ignore[index]
+    return [
+        f"**{mode.replace('_', '-')}**\n\n{_table(list(lines.values()), num_text=1)}" for mode, lines in tables.items()
+    ]
 
 
 def _budget_section(summary: Mapping[str, Any]) -> str:

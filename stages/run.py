@@ -15,7 +15,15 @@ from typing import Any
 from configs.load import config_hash, to_dict
 from data.files import read_json, read_rows, require_free_space, write_json
 from data.records import Completion, Prompt, Score, UserError
-from evals.evaluate import BOOTSTRAP_SEED, EvaluationConfig, OnProgress, RollOut, budget_curve, evaluate
+from evals.evaluate import (
+    BOOTSTRAP_SEED,
+    BenchmarkConfig,
+    EvaluationConfig,
+    OnProgress,
+    RollOut,
+    budget_curve,
+    evaluate,
+)
 from evals.report import ReportInputs, write_report
 from evals.statistics import Interval
 from evals.summary import BenchmarkResult, BudgetPoint, compare_stages, summary_dict, write_summary
@@ -95,12 +103,16 @@ def _run(
         start = checkpoint.path
         _provide_preference_model(config, plan, start, run, services)  # which the evaluation may need
         run.assemble([stage.folder for stage in plan])
-        if planned.name in config.evaluation.stages:
+        if config.evaluation.benchmarks_at(planned.name):
             evaluation = _evaluated(config.evaluation, planned, checkpoint, services, config.seed)
             results += [result_of_record(row) for row in evaluation["results"]]
             rollouts += evaluation["rollouts"]
     points: list[BudgetPoint] = []
-    if checkpoint is not None and config.evaluation.budget_benchmarks and plan[-1].name in config.evaluation.stages:
+    if (
+        checkpoint is not None
+        and config.evaluation.budget_benchmarks
+        and config.evaluation.benchmarks_at(plan[-1].name)
+    ):
         curve = _budget(config.evaluation, plan[-1], checkpoint, services, config.seed, evaluation)
         points = [
             BudgetPoint(
@@ -182,7 +194,7 @@ def _evaluated(
     if path.exists():
         services.progress.skip_stage(title, "measured before, reused")
         return read_json(path)
-    on_progress = _evaluation_progress(services.progress, title, config)
+    on_progress = _evaluation_progress(services.progress, title, config.benchmarks_at(planned.name))
     found = evaluate(
         planned.name,
         config,
@@ -214,8 +226,8 @@ def _roll_out(services: Services, folder: Path) -> RollOut:
     return roll_out
 
 
-def _evaluation_progress(progress: Progress, title: str, config: EvaluationConfig) -> Any:
-    total = sum(len(b.modes) * b.num_prompts * b.num_samples for b in config.benchmarks.values())
+def _evaluation_progress(progress: Progress, title: str, benchmarks: dict[str, BenchmarkConfig]) -> Any:
+    total = sum(len(b.modes) * b.num_prompts * b.num_samples for b in benchmarks.values())
     progress.stage(title, total_steps=total)
     return lambda done, tokens: progress.update(done, tokens=tokens)
 

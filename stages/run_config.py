@@ -84,9 +84,11 @@ class RunConfig:
             raise UserError(f"stages: {list(self.stages)} must be in the order {', '.join(STAGES)}, each at most once")
         if not self.stages:
             raise UserError(f"stages: name at least one of {', '.join(STAGES)}")
-        for stage in self.evaluation.stages:
-            if stage not in STAGES:
-                raise UserError(f"evaluation.stages: {stage!r} is no stage; choose from {', '.join(STAGES)}")
+        measured = {f"benchmarks.{name}.stages": item.stages or () for name, item in self.evaluation.benchmarks.items()}
+        for place, stages in {"stages": self.evaluation.stages, **measured}.items():
+            for stage in stages:
+                if stage not in STAGES:
+                    raise UserError(f"evaluation.{place}: {stage!r} is no stage; choose from {', '.join(STAGES)}")
 
     def of_stage(self, stage: str) -> Any:
         """The settings of one stage."""

@@ -34,11 +34,11 @@ class TaskUse:
 def task_uses(config: RunConfig, stages: Sequence[str]) -> list[TaskUse]:
     """Every task that these stages and the evaluation of their checkpoints will score."""
     uses = [use for stage in stages for use in _uses_in(config.of_stage(stage), stage)]
-    if any(stage in config.evaluation.stages for stage in stages):
-        uses += [
-            TaskUse(f"evaluation.benchmarks.{name}", get_task(benchmark.task), benchmark.levels)
-            for name, benchmark in config.evaluation.benchmarks.items()
-        ]
+    measured = {name: item for stage in stages for name, item in config.evaluation.benchmarks_at(stage).items()}
+    uses += [
+        TaskUse(f"evaluation.benchmarks.{name}", get_task(benchmark.task), benchmark.levels)
+        for name, benchmark in measured.items()
+    ]
     return uses
 
 

@@ -71,7 +71,7 @@ def config(benchmarks: dict[str, BenchmarkConfig] | None = None, **changes: Any)
 
 
 def measured(policy: Policy, settings: EvaluationConfig, scorer: Any = score, **options: Any) -> Evaluation:
-    return evaluate("base", settings, roll_out=roll_out(policy, scorer), tokenizer=TOKENIZER, seed=0, **options)
+    return evaluate("cold_start", settings, roll_out=roll_out(policy, scorer), tokenizer=TOKENIZER, seed=0, **options)
 
 
 def roll_out(policy: Policy, scorer: Any) -> Any:
@@ -171,14 +171,14 @@ def test_each_benchmark_and_mode_gets_its_own_completions_even_of_the_same_promp
     assert [(r.benchmark, r.mode, r.mean) for r in results] == [
         ("b", "thinking", 1.0), ("b", "non_thinking", 0.0), ("a", "thinking", 1.0), ("a", "non_thinking", 0.0),
     ]  # fmt: skip
-    assert all(r.stage == "base" for r in results)
+    assert all(r.stage == "cold_start" for r in results)
 
 
 def test_rollouts_are_kept_to_read() -> None:
     found = measured(Policy(thinks), config({"sums": BenchmarkConfig(task="arithmetic", num_prompts=12)}))
     assert len(found.rollouts) == 2 * 8
     row = found.rollouts[0]
-    assert row["stage"] == "evaluation of base"
+    assert row["stage"] == "evaluation of cold_start"
     assert (row["reward"], row["outcome"], row["mode"], row["benchmark"]) == (1.0, "correct", "thinking", "sums")
     assert row["completion"].startswith("<think>\nabc")
 
@@ -222,6 +222,17 @@ def test_the_budget_curve_asks_the_same_seeds_under_each_share_of_the_median() -
     calls = [policy.requests[12 * i : 12 * i + 12] for i in range(5)]
     assert len({tuple(request.seed for request in requests) for requests in calls}) == 1
     assert {request.sampling.temperature for request in policy.requests} == {0.6}
+
+
+def test_a_benchmark_may_be_measured_on_some_stages_alone() -> None:
+    late = BenchmarkConfig(task="arithmetic", levels=(1,), num_prompts=4, stages=("general_rl",))
+    settings = config({"sums": SUMS, "late": late}, stages=("cold_start", "general_rl"))
+    assert list(settings.benchmarks_at("cold_start")) == ["sums"]
+    assert list(settings.benchmarks_at("general_rl")) == ["sums", "late"]
+    assert settings.benchmarks_at("thinking_fusion") == {}
+    policy = Policy(thinks)
+    assert {result.benchmark for result in measured(policy, settings).results} == {"sums"}
+    assert len(policy.requests) == 2 * 6
 
 
 @pytest.mark.parametrize(

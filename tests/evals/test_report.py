@@ -81,10 +81,22 @@ def test_the_pipeline_shows_lineage_and_what_is_missing() -> None:
 
 def test_the_accuracy_table_has_intervals_and_paired_deltas_to_the_stage_before() -> None:
     lines = section(page(summary=SUMMARY), "Accuracy").splitlines()
+    lines = lines[lines.index("In full:") :]
     table = [cells(line) for line in lines if line.startswith("| ")]
     assert table[2] == ["cold_start", "thinking", "arith", "**40.0**", "31.0 to 49.0", "–", "90", "310", "12.5%", "0"]
     assert table[3][3:6] == ["**55.0**", "45.0 to 64.0", "+15.0 (+6.0 to +24.0)"]
     assert table[6] == ["reasoning_rl", "cold_start", "thinking", "arith", "+15.0", "+6.0 to +24.0", "88"]
+
+
+def test_stages_stand_side_by_side_in_a_table_for_each_mode() -> None:
+    cell = {"mean": 0.2, "interval": [0.1, 0.3], "n": 90}
+    later = {"thinking": {**SUMMARY["reasoning_rl"]["thinking"], "late": cell}, "mixed": {"follow": cell}}
+    text = section(page(summary={**SUMMARY, "reasoning_rl": later}), "Accuracy").split("In full:")[0]
+    thinking, mixed = text.split("**mixed**")
+    table = [cells(line) for line in thinking.split("**thinking**")[1].splitlines() if line.startswith("| ")]
+    assert table[0] == ["benchmark", "cold_start", "reasoning_rl"]
+    assert table[2:] == [["arith", "40.0", "55.0 (+15.0)"], ["late", "", "20.0"]]
+    assert "| follow | 20.0 |" in mixed.replace("|  |", "|")
 
 
 def test_the_budget_curve_is_a_figure_and_a_table() -> None:

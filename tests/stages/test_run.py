@@ -71,6 +71,10 @@ def test_every_shipped_recipe_is_valid(recipe: str) -> None:
         ("stages=[base,base]", "stages: ['base', 'base'] must be in the order"),
         ("stages=[]", "stages: name at least one of base"),
         ("evaluation.stages=[cold]", "evaluation.stages: 'cold' is no stage"),
+        (
+            "evaluation.benchmarks.arithmetic.stages=[cold]",
+            "evaluation.benchmarks.arithmetic.stages: 'cold' is no stage",
+        ),
         ("evaluation.budget_benchmarks=[maths]", "evaluation.budget_benchmarks: 'maths' is none of the benchmarks"),
         ("evaluation.budget_shares=[-1.0]", "evaluation.budget_shares: (-1.0,) must be 0 or more"),
         ("evaluation.decontamination_ngram=0", "evaluation.decontamination_ngram: 0 must be 1 or more"),
