@@ -3,7 +3,8 @@
     python benchmarks/quickstart_table.py runs/quickstart runs/seed-1 runs/seed-2
 
 Every figure is computed from the per-prompt results that the runs stored; intervals are 95 % bootstrap intervals over
-prompts, differences are paired by prompt.
+prompts, differences are paired by prompt. A second table has each task of the first run before and after general RL, in
+both modes.
 """
 
 from __future__ import annotations
@@ -100,6 +101,21 @@ def rows(run_dir: Path) -> dict[str, str]:
     return table
 
 
+def task_lines(run_dir: Path) -> list[str]:
+    """A Markdown table: each benchmark of one run before and after general RL, in both modes."""
+    results, _, _ = load(run_dir)
+    lines = ["| task | thinking: before | after | points | non-thinking: before | after | points |", "|---" * 7 + "|"]
+    names = [name for stage, mode, name in results if stage == "general_rl" and mode == "thinking"]
+    for name in names:
+        cells = [name]
+        for mode in ("thinking", "non_thinking"):
+            before, after = results["thinking_fusion", mode, name], results["general_rl", mode, name]
+            points = difference(results, "general_rl", "thinking_fusion", (mode,), (name,))
+            cells += [f"{100 * before.mean:.1f}", f"{100 * after.mean:.1f}", points]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
 def _stages(results: dict[tuple[str, str, str], BenchmarkResult]) -> list[str]:
     return list(dict.fromkeys(stage for stage, _, _ in results))
 
@@ -110,6 +126,8 @@ def main() -> None:
     print("|---" * (len(columns) + 1) + "|")
     for name in dict.fromkeys(name for table in columns.values() for name in table):
         print(f"| {name} | " + " | ".join(table.get(name, "") for table in columns.values()) + " |")
+    print()
+    print("\n".join(task_lines(Path(sys.argv[1]))))
 
 
 if __name__ == "__main__":
