@@ -30,12 +30,14 @@ def tiny_tokenizer() -> PreTrainedTokenizerBase:
     return train_tokenizer(["the sum of two and three is five", "a then b then c"] * 4, vocab_size=320)
 
 
-def tiny_model(family: str, vocab_size: int, *, tied: bool, seed: int) -> PreTrainedModel:
+def tiny_model(
+    family: str, vocab_size: int, *, tied: bool, seed: int, max_positions: int = MAX_POSITIONS
+) -> PreTrainedModel:
     """Two layers of width 64 with random weights, large enough for peaked distributions that hang on the context."""
     torch.manual_seed(seed)
     shape: dict[str, Any] = {
         "vocab_size": vocab_size, "hidden_size": HIDDEN, "intermediate_size": 128, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "max_position_embeddings": MAX_POSITIONS,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "max_position_embeddings": max_positions,
         "tie_word_embeddings": tied, "initializer_range": 0.15, "pad_token_id": None, "bos_token_id": None,
         "eos_token_id": None,
     }  # fmt: skip
