@@ -11,7 +11,8 @@ Three rules decide, and each has its reason:
    (arXiv 2005.14165, appendix C), which Qwen2.5's report also uses (arXiv 2412.15115).
 3. **Template text does not count.** Generated prompts share "Put the final answer in \boxed{}" and differ in their
    numbers alone. An n-gram is a template if its skeleton (every number masked) is in more than a set share of the
-   reference texts; it still counts if it holds four or more different numbers, as those identify a problem.
+   reference texts, or of one group of them: a benchmark's wording must not become evidence because other benchmarks
+   stand beside it. It still counts if it holds four or more different numbers, as those identify a problem.
    A departure from both reports, whose data is not generated.
 """
 
@@ -89,30 +90,50 @@ def _num_numbers(gram: Gram) -> int:
     return len({token for token in gram if token[0].isdecimal()})
 
 
+def _templates(sequences: Sequence[Gram], n: int, share: float) -> set[Gram]:
+    """The skeletons that more than a share of the sequences hold."""
+    in_texts = Counter(
+        skeleton for sequence in sequences for skeleton in {_skeleton(gram) for gram in ngrams(sequence, n)}
+    )
+    most = max(share * len(sequences), MIN_TEMPLATE_TEXTS - 1)
+    return {skeleton for skeleton, num_texts in in_texts.items() if num_texts > most}
+
+
 class NgramIndex:
     """The informative n-grams of reference texts, for asking what another text shares with them.
 
     `ignore` holds boilerplate texts whose n-grams never count. Repeated reference texts count once when templates are
-    looked for. Raises `ValueError` for n < 1 or a share outside (0, 1].
+    looked for, which is done in each group of texts apart: `groups` has a name for each text, all are one without it.
+    Raises `ValueError` for n < 1, a share outside (0, 1], or another number of names than of texts.
     """
 
     def __init__(
-        self, texts: Iterable[str], n: int, *, ignore: Iterable[str] = (), template_share: float = 0.05
+        self,
+        texts: Iterable[str],
+        n: int,
+        *,
+        ignore: Iterable[str] = (),
+        template_share: float = 0.05,
+        groups: Iterable[str] | None = None,
     ) -> None:
         if n < 1 or not 0 < template_share <= 1:
             raise ValueError(f"n-gram index: need n >= 1 and 0 < template_share <= 1, got n={n}, {template_share=}")
         self.n = n
+        texts = list(texts)
+        names = [""] * len(texts) if groups is None else list(groups)
+        if len(names) != len(texts):
+            raise ValueError(f"n-gram index: {len(names)} group names for {len(texts)} texts")
         self._exact: dict[Gram, int] = {}
-        for index, text in enumerate(texts):
-            if sequence := tokens(text):
-                self._exact.setdefault(sequence, index)
-        ignored = {gram for text in ignore for gram in ngrams(tokens(text), n)}
-        in_texts = Counter(
-            skeleton for sequence in self._exact for skeleton in {_skeleton(gram) for gram in ngrams(sequence, n)}
-        )
-        most = max(template_share * len(self._exact), MIN_TEMPLATE_TEXTS - 1)
-        self._templates = {skeleton for skeleton, num_texts in in_texts.items() if num_texts > most}
-        self._ignored = ignored
+        sequences: dict[str, list[Gram]] = {}
+        for index, (text, name) in enumerate(zip(texts, names, strict=True)):
+            sequence = tokens(text)
+            if sequence and sequence not in self._exact:
+                self._exact[sequence] = index
+                sequences.setdefault(name, []).append(sequence)
+        self._templates = {
+            skeleton for group in sequences.values() for skeleton in _templates(group, n, template_share)
+        }
+        self._ignored = {gram for text in ignore for gram in ngrams(tokens(text), n)}
         self._holders: dict[Gram, list[int]] = {}
         self._num_grams: dict[int, int] = {}
         for sequence, index in self._exact.items():
@@ -171,11 +192,12 @@ class Decontaminator:
         *,
         ignore: Iterable[str] = (),
         template_share: float = 0.05,
+        groups: Iterable[str] | None = None,
         min_informative: int = 1,
     ) -> None:
         if min_informative < 1:
             raise ValueError(f"decontaminator: min_informative must be at least 1, got {min_informative}")
-        self._index = NgramIndex(eval_texts, n, ignore=ignore, template_share=template_share)
+        self._index = NgramIndex(eval_texts, n, ignore=ignore, template_share=template_share, groups=groups)
         self._min_informative = min_informative
 
     def match(self, text: str) -> Match | None:

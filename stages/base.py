@@ -11,7 +11,8 @@ A pretrained model may take its place (stages/import_model.py).
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,10 @@ def run(
         return {}
     context.progress.say(f"base: writing {config.num_documents:,} documents")
     documents, dropped = corpus_documents(config, seed=context.seed, held_out=held_out)
-    context.record_data("corpus", {"documents": len(documents), "dropped_held_out": dropped})
+    for line in _starved(config, dropped):
+        context.progress.warn(line)
+    counts = {"documents": len(documents), "dropped_held_out": dropped.total(), "dropped_by_task": dict(dropped)}
+    context.record_data("corpus", counts)
     if not folder.exists():
         _initial_model(config, documents, folder, seed=context.seed)
     samples = list(_rows(documents, services.tokenizer(folder)))
@@ -113,18 +117,35 @@ def run(
 
 def corpus_documents(
     config: BaseConfig, *, seed: int, held_out: HeldOut, limit: int | None = None
-) -> tuple[list[str], int]:
-    """The corpus, clear of held-out prompts, and how many documents were dropped for that; `limit` makes it shorter."""
+) -> tuple[list[str], Counter[str]]:
+    """The corpus, clear of held-out prompts, and how many of each task were dropped; `limit` makes it shorter."""
     assert config.corpus is not None, "base: checked by BaseConfig.validate"
     count = config.num_documents if limit is None else 2 * limit + 8
     drawn = mixed_prompts(config.corpus, count=count, seed=seed, purpose="base", distinct=False)
-    prompts, dropped = held_out.exclude(drawn)
+    prompts, _ = held_out.exclude(drawn)
+    dropped = Counter(prompt.task for prompt in drawn) - Counter(prompt.task for prompt in prompts)
     documents = [
         text
         for position, prompt in enumerate(prompts[:limit])
         for text in _documents(prompt, random.Random(f"base/{seed}/{position}"), config)
     ]
     return documents[:limit], dropped
+
+
+def _starved(config: BaseConfig, dropped: Mapping[str, int]) -> list[str]:
+    """A line for each task that has lost more than half of its documents: the base will hardly know it."""
+    assert config.corpus is not None
+    shares = config.corpus.tasks
+    total = sum(share.weight for share in shares.values())
+    lines = []
+    for name, share in shares.items():
+        drawn = config.num_documents * share.weight / total
+        if dropped.get(name, 0) > 0.5 * drawn:
+            lines.append(
+                f"base: {dropped[name]:,} of about {drawn:,.0f} documents of task {name} share text with held-out "
+                "prompts and are left out; give the benchmark fewer prompts or the task more levels"
+            )
+    return lines
 
 
 def _documents(prompt: Prompt, rng: random.Random, config: BaseConfig) -> list[str]:

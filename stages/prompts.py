@@ -230,7 +230,7 @@ def prompt_text(prompt: Prompt) -> str:
 class HeldOut:
     """The held-out prompts of a run and the test for contamination with them.
 
-    Benchmarks are pooled, so wording that half a percent of the held-out texts share is a benchmark's template.
+    Wording that more than three percent of a task's held-out texts share is a template and no evidence.
     """
 
     prompts: tuple[Prompt, ...]
@@ -239,7 +239,8 @@ class HeldOut:
     @classmethod
     def of(cls, prompts: Iterable[Prompt], *, ngram: int) -> HeldOut:
         prompts = tuple(prompts)
-        return cls(prompts, Decontaminator([prompt_text(prompt) for prompt in prompts], ngram, template_share=0.005))
+        texts, tasks = [prompt_text(prompt) for prompt in prompts], [prompt.task for prompt in prompts]
+        return cls(prompts, Decontaminator(texts, ngram, template_share=0.03, groups=tasks))
 
     def exclude(self, prompts: Sequence[Prompt]) -> tuple[list[Prompt], int]:
         """The prompts that share nothing with a held-out one, and how many were dropped."""

@@ -75,6 +75,19 @@ def test_prompts_that_differ_in_their_numbers_alone_are_not_contaminated() -> No
     assert Decontaminator([templated(20, 7)], 8).contaminated(templated(3, 7))
 
 
+def test_wording_is_a_template_of_its_own_group_however_many_texts_stand_beside_it() -> None:
+    sums = [templated(a, 7) for a in range(20, 60)]
+    others = [" ".join(f"w{k}x{i}" for i in range(12)) for k in range(4000)]
+    pooled = Decontaminator(sums + others, 8)
+    grouped = Decontaminator(sums + others, 8, groups=["sums"] * len(sums) + ["others"] * len(others))
+    assert pooled.contaminated(templated(3, 7))
+    assert not grouped.contaminated(templated(3, 7))
+    assert grouped.contaminated(templated(25, 7))
+    assert grouped.contaminated(others[17])
+    with pytest.raises(ValueError, match="1 group names for 40 texts"):
+        Decontaminator(sums, 8, groups=["sums"])
+
+
 def test_a_long_list_of_numbers_identifies_a_problem_inside_a_template_but_a_binary_grid_does_not() -> None:
     lists = [" ".join(str(10 * k + i * i) for i in range(9)) for k in range(40)]
     gate = Decontaminator([f"Sort these numbers in rising order: {numbers}" for numbers in lists], 8)

@@ -89,7 +89,7 @@ def test_held_out_questions_are_not_in_the_corpus() -> None:
     drawn, _ = corpus_documents(config, seed=0, held_out=NOBODY)
     gate = HeldOut.of(prompts_of("mode_flags", 30, seed=5), ngram=13)
     clean, dropped = corpus_documents(config, seed=0, held_out=gate)
-    assert (len(drawn), len(clean) + dropped) == (100, 100)
+    assert (len(drawn), len(clean) + dropped["mode_flags"]) == (100, 100)
 
 
 def test_a_task_without_worked_solutions_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,6 +165,18 @@ def test_a_small_task_gives_no_training_prompt_that_is_held_out() -> None:
     assert {prompt_text(prompt) for prompt in clean} & texts == set()
 
 
+def test_what_a_benchmark_keeps_from_training_does_not_hang_on_the_other_benchmarks() -> None:
+    json = {"json": BenchmarkConfig(task="json_answer", num_prompts=512)}
+    others = {name: BenchmarkConfig(task=name, num_prompts=512) for name in ("arithmetic", "tool_call", "mode_flags")}
+    drawn = mixed_prompts(PromptMix(tasks={"json_answer": TaskShare()}), count=400, seed=0, purpose="train")
+    kept = []
+    for benchmarks in (json, json | others):
+        groups = held_out_prompts(EvaluationConfig(benchmarks=benchmarks)).values()
+        kept.append(HeldOut.of([prompt for group in groups for prompt in group], ngram=13).exclude(drawn)[0])
+    assert kept[0] == kept[1]
+    assert len(kept[0]) > 100
+
+
 # ---------------------------------------------------------------------------------------------- files and records
 
 
