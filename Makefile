@@ -25,7 +25,8 @@ smollm2: $(PROJECT) $(SMOLLM2) ## a few steps of every stage on the real SmolLM2
 	$(BIN)/fourstage run smollm2-smoke
 
 test: lint ## lint and types, then all tests with the real engine and Ray
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not integration" --numprocesses 2 --dist loadfile --durations 15
+	$(BIN)/python -m pytest -m integration --durations 15
 
 lint: $(PROJECT) ## ruff and mypy, changing nothing
 	$(BIN)/ruff check .
