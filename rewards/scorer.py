@@ -3,8 +3,10 @@
     ScoreRequest -> VerifierPool (rules, some in killable processes) -> Judge | preference model -> Score
 
 Scoring overlaps generation: `begin` opens a batch, `add` takes completions as they finish, `finish` waits for the rest.
-Rules are decided in `add` or run in worker processes from then on, judges are asked from a thread of their own; a
-preference model sees the whole batch at the end, because it shares the machine with the engine that generates.
+Rules are decided in `add` or run in worker processes from then on, judges are asked from a thread of their own. A
+preference model rates all its answers of a batch in one call and in an order of their own, so that its bits do not hang
+on which of them was sampled first: in the background as soon as the last one is there, when `begin` was told how many
+will come, else in `finish`.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ class Scorer:
         self.verifiers = verifiers
         self.judge = judge
         self.preference = preference
-        self._thread: ThreadPoolExecutor | None = None
+        self._threads: dict[str, ThreadPoolExecutor] = {}
 
     def score_all(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         """One score per request, in order; a verifier, judge or model that fails yields an error, never a zero."""
@@ -55,34 +57,46 @@ class Scorer:
         batch.add(requests)
         return batch.finish()
 
-    def begin(self) -> ScoringBatch:
-        """A batch that takes requests as they come."""
-        return ScoringBatch(self)
+    def begin(self, *, num_preference: int | None = None) -> ScoringBatch:
+        """A batch that takes requests as they come; `num_preference` of them will be of preference-model tasks."""
+        return ScoringBatch(self, num_preference)
 
     def ask_judge(self, questions: Sequence[JudgeQuestion]) -> Future[list[Score]]:
-        """Ask in the background; one thread, so that batches are answered in order."""
+        """Ask in the background."""
         assert self.judge is not None
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="judge")
-        return self._thread.submit(self.judge.ask_all, questions)
+        return self._in_background("judge").submit(self.judge.ask_all, questions)
+
+    def rate(self, conversations: Sequence[Sequence[Message]]) -> Future[list[Score]]:
+        """Let the preference model rate in the background."""
+        assert self.preference is not None
+        return self._in_background("preference").submit(self.preference.rate_all, conversations)
+
+    def _in_background(self, name: str) -> ThreadPoolExecutor:
+        """One thread for each of them, so that batches are answered in order."""
+        if name not in self._threads:
+            self._threads[name] = ThreadPoolExecutor(1, thread_name_prefix=name)
+        return self._threads[name]
 
     def close(self) -> None:
-        """End the verifier processes and the judge's thread; may be called twice."""
-        if self._thread is not None:
-            self._thread.shutdown(wait=True, cancel_futures=True)
-            self._thread = None
+        """End the verifier processes and the background threads; may be called twice."""
+        for thread in self._threads.values():
+            thread.shutdown(wait=True, cancel_futures=True)
+        self._threads = {}
         self.verifiers.close()
 
 
 class ScoringBatch:
     """Requests that are being scored; `finish` gives their scores in the order in which they were added."""
 
-    def __init__(self, scorer: Scorer) -> None:
+    def __init__(self, scorer: Scorer, num_preference: int | None = None) -> None:
         self._scorer = scorer
+        self._num_preference = num_preference
         self._requests: list[ScoreRequest] = []
         self._verdicts: list[Callable[[], Score | None]] = []
         self._asked: dict[int, tuple[Future[list[Score]], int]] = {}
         self._decided: dict[int, Score | None] = {}
+        self._preference: list[int] = []
+        self._rated: tuple[list[int], Future[list[Score]]] | None = None
 
     def add(self, requests: Sequence[ScoreRequest]) -> None:
         """Begin to score more requests."""
@@ -95,12 +109,16 @@ class ScoringBatch:
             if not get_task(self._requests[index].task).in_worker and self._verdict(index) is None
         ]
         self._ask(undecided)
+        new = range(first, len(self._requests))
+        self._preference += [i for i in new if get_task(self._requests[i].task).reward_type == "preference_model"]
+        if len(self._preference) == self._num_preference and self._rated is None:
+            self._begin_rating()
 
     def finish(self) -> list[Score]:
         """Wait for every verdict."""
         everything = range(len(self._requests))
         self._ask([index for index in everything if self._verdict(index) is None and index not in self._asked])
-        rated = self._rate([index for index in everything if self._verdict(index) is None])
+        rated = self._ratings()
         return [self._verdict(index) or rated.get(index) or self._judged(index) for index in everything]
 
     def _verdict(self, index: int) -> Score | None:
@@ -138,14 +156,26 @@ class ScoringBatch:
         except Exception as error:
             return Score.error(f"judge raised {type(error).__name__}: {error}")
 
-    def _rate(self, indices: Sequence[int]) -> dict[int, Score]:
-        """Rewards of the preference model for the undecided answers of its tasks."""
+    def _begin_rating(self) -> None:
+        """Let the preference model begin with its answers, all of which are there."""
+        mine = self._undecided_preference()
+        if self._scorer.preference is not None and mine:
+            self._rated = mine, self._scorer.rate([_conversation(self._requests[index]) for index in mine])
+
+    def _undecided_preference(self) -> list[int]:
+        """The answers for the preference model, in an order that does not hang on when they came."""
+        mine = [index for index in self._preference if self._verdict(index) is None]
+        return sorted(mine, key=lambda index: (repr(self._requests[index].messages), self._requests[index].completion))
+
+    def _ratings(self) -> dict[int, Score]:
+        """What the preference model says, by the index of the request."""
         model = self._scorer.preference
-        mine = [index for index in indices if get_task(self._requests[index].task).reward_type == "preference_model"]
+        mine = self._rated[0] if self._rated else self._undecided_preference()
         if model is None or not mine:
             return {}
         try:
-            scores = model.rate_all([_conversation(self._requests[index]) for index in mine])
+            conversations = [_conversation(self._requests[index]) for index in mine]
+            scores = self._rated[1].result() if self._rated else model.rate_all(conversations)
         except Exception as error:
             scores = [Score.error(f"preference model raised {type(error).__name__}: {error}")] * len(mine)
         return dict(zip(mine, scores, strict=True))

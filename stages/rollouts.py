@@ -58,7 +58,8 @@ def roll_out(
     """
     by_uid = {prompt.uid: prompt for prompt in prompts}
     made = {prompt.uid: get_task(prompt.task).environment for prompt in prompts}
-    batch = scorer.begin()
+    kinds = [get_task(by_uid[request.prompt_uid].task).reward_type for request in requests]
+    batch = scorer.begin(num_preference=kinds.count("preference_model"))
     places: dict[tuple[str, int], int] = {}
     overlapped_s = 0.0
 

@@ -127,13 +127,36 @@ def test_a_batch_scores_while_completions_still_come_in_and_keeps_their_order(po
     batch = scorer.begin()
     batch.add([_request("judged", "7"), _request("arithmetic", "8", 7)])
     batch.add([_request("math", "\\boxed{0.5}", "\\frac{1}{2}")])
-    scorer._thread.submit(lambda: None).result()  # type: ignore[union-attr]  # behind the first question
+    scorer._threads["judge"].submit(lambda: None).result()  # behind the first question
     assert judge.asked == ["7"], "asked before the batch was closed"
     assert pool.worker_pids(), "the worker runs before the batch was closed"
     batch.add([_request("judged", "9"), _request("arithmetic", "7", 7)])
     assert [score.reward for score in batch.finish()] == [1.0, 0.0, 1.0, 0.0, 1.0]
     scorer.close()
     assert pool.worker_pids() == ()
+
+
+def test_the_preference_model_begins_with_its_last_answer_and_sees_them_in_an_order_of_their_own(
+    pool: VerifierPool,
+) -> None:
+    answers = ["a reply", "a kind reply", "bad reply", "b reply"]
+    seen = []
+    for order in ([0, 1, 2, 3], [3, 2, 1, 0]):
+        preference = StubPreference()
+        scorer = Scorer(pool, preference=preference)
+        batch = scorer.begin(num_preference=4)
+        first, *others = order
+        batch.add([_request("preferred", answers[first])])
+        batch.add([_request("arithmetic", "7", 7), *(_request("preferred", answers[index]) for index in others)])
+        scorer._threads["preference"].submit(lambda: None).result()
+        assert preference.seen, "rated before the batch was closed"
+        batch.add([_request("arithmetic", "8", 7)])
+        rewards = {0: 0.25, 1: 0.75, 2: 0.0, 3: 0.25}
+        expected = [rewards[first], 1.0, *(rewards[index] for index in others), 0.0]
+        assert [score.reward for score in batch.finish()] == expected
+        scorer.close()
+        seen.append([conversation[-1]["content"] for conversation in preference.seen])
+    assert seen[0] == seen[1] == ["a kind reply", "a reply", "b reply"]
 
 
 def test_a_thousand_right_answers_at_once_are_all_right_however_long_the_queue_is() -> None:
