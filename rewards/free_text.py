@@ -5,6 +5,7 @@ A judge can be flattered, confused and addressed; the cheapest defence is that i
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections import Counter
@@ -34,9 +35,13 @@ _WORD = re.compile(r"[0-9]+(?:[.,:][0-9]+)+|[^\W_]+(?:'[^\W_]+)*")
 _NO_TEXT = frozenset({"Cc", "Cs", "Co", "Cn"})
 """Unicode categories: control, surrogate, private use, unassigned."""
 
+_NUM_KEPT = 64
+"""How many texts' forms are kept: one answer is looked at by several rules, one prompt by the answers of its group."""
+
 _QUOTES = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"'})
 
 
+@functools.lru_cache(maxsize=_NUM_KEPT)
 def normalised(text: str) -> str:
     """The text for an exact comparison: case, spacing, quotes and closing marks do not count.
 
@@ -54,7 +59,12 @@ def equals_any(answer: str, accepted: Iterable[str]) -> bool:
 
 def words(text: str) -> list[str]:
     """The words and numbers of a text in lower case; "9:30", "1,000" and "don't" are one each."""
-    return _WORD.findall(unicodedata.normalize("NFC", text).translate(_QUOTES).casefold())
+    return list(_words(text))
+
+
+@functools.lru_cache(maxsize=_NUM_KEPT)
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(_WORD.findall(unicodedata.normalize("NFC", text).translate(_QUOTES).casefold()))
 
 
 def mentions(text_words: Sequence[str], phrase: str) -> bool:
@@ -78,7 +88,8 @@ def unfit(answer: str, question: str, *, max_words: int, min_words: int = 1) -> 
     found = words(answer)
     if not min_words <= len(found) <= max_words:
         return f"{len(found)} words, allowed are {min_words} to {max_words}"
-    if any(unicodedata.category(sign) in _NO_TEXT and sign not in "\n\t" for sign in answer):
+    visible = answer.replace("\n", "").replace("\t", "")
+    if not visible.isprintable() and any(unicodedata.category(sign) in _NO_TEXT for sign in visible):
         return "holds characters that no text has"
     if normalised(answer) in CONSTANTS or not any(character.isalnum() for character in answer):
         return "a constant"

@@ -44,8 +44,8 @@ MIN_DISTINCT_SHARE, FULL_SHARE_WORDS = 0.5, 60
 """Least share of distinct words, for texts up to so many words; it falls with length beyond, as in prose."""
 
 MAX_WORD_CHARS = 25
-_LAST_LATIN = 0x1EFF
-"""Letters up to here are Latin, with accents; between them and the basic ones lie Greek, Cyrillic and others, whose
+_PAST_LATIN = re.compile(r"[^\x00-\u1eff]")
+"""Letters before these are Latin, with accents; between them and the basic ones lie Greek, Cyrillic and others, whose
 texts fail for want of function words."""
 
 _VOWEL = re.compile(r"[aeiouyàáâãäåæèéêëìíîïòóôõöøùúûüýœ]", re.IGNORECASE)
@@ -110,7 +110,7 @@ def _opening_fault(answer: str) -> str | None:
 
 
 def _gibberish(answer: str, found: Sequence[str], function_words: Collection[str]) -> str | None:
-    if "```" in answer or any(sign.isalpha() and ord(sign) > _LAST_LATIN for sign in answer):
+    if "```" in answer or any(map(str.isalpha, _PAST_LATIN.findall(answer))):
         return "a fence of code or letters of another script"
     if letter_share(answer) < MIN_LETTER_SHARE:
         return "made of something else than letters"
