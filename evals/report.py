@@ -7,10 +7,8 @@ did not record is called "not measured", and no number is estimated, filled in o
 from __future__ import annotations
 
 import io
-import json
 import math
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,12 +22,10 @@ from matplotlib.ticker import MaxNLocator
 
 from data.chat import parse_completion
 from data.files import atomic_write
+from evals import markdown
+from evals.markdown import NOT_MEASURED, Row
 from evals.summary import BUDGET_CURVE, COMPARISONS, format_delta, summary_rows
 
-Row = Mapping[str, Any]
-
-NOT_MEASURED = "not measured"
-_MAX_CHARACTERS = 6000
 _MOST_MARKED_POINTS = 40
 _BLUE, _GREY = "#1f5fa8", "#8a8a8a"
 
@@ -120,14 +116,14 @@ def _pipeline_section(pipeline: Sequence[Row]) -> str:
         {
             "stage": row.get("stage"),
             "state": row.get("state"),
-            "key": _short(row.get("key")),
-            "parent": "base model" if row.get("parent", "") is None else _short(row.get("parent")),
-            "time": _duration(_number(row.get("seconds"))),
-            "tokens": _count(row.get("tokens")),
+            "key": markdown.short(row.get("key")),
+            "parent": "base model" if row.get("parent", "") is None else markdown.short(row.get("parent")),
+            "time": markdown.duration(markdown.number(row.get("seconds"))),
+            "tokens": markdown.count(row.get("tokens")),
         }
         for row in pipeline
     ]
-    return _table(rows, num_text=4)
+    return markdown.table(rows, num_text=4)
 
 
 def _accuracy_section(summary: Mapping[str, Any]) -> str:
@@ -137,12 +133,12 @@ def _accuracy_section(summary: Mapping[str, Any]) -> str:
             "mode": row["mode"],
             "benchmark": row["benchmark"],
             "accuracy": f"**{100 * row['mean']:.1f}**",
-            "95% interval": _percents(row["interval"]),
+            "95% interval": markdown.percents(row["interval"]),
             "against the stage before": format_delta(row),
             "prompts": row["n"],
-            "tokens": _count(row.get("mean_tokens")),
-            "truncated": _percent(row.get("truncated")),
-            "errors": _count(row.get("errors")),
+            "tokens": markdown.count(row.get("mean_tokens")),
+            "truncated": markdown.percent(row.get("truncated")),
+            "errors": markdown.count(row.get("errors")),
         }
         for row in summary_rows(summary)
     ]
@@ -154,7 +150,7 @@ def _accuracy_section(summary: Mapping[str, Any]) -> str:
         "failed, which count neither as right nor as wrong.\n\n"
         + "\n\n".join(_stages_side_by_side(summary))
         + "\n\nIn full:\n\n"
-        + _table(rows, num_text=3)
+        + markdown.table(rows, num_text=3)
     )
     paired = [
         {
@@ -163,12 +159,14 @@ def _accuracy_section(summary: Mapping[str, Any]) -> str:
             "mode": item["mode"],
             "benchmark": item["benchmark"],
             "difference": f"{100 * item['mean']:+.1f}",
-            "95% interval": _percents(item["interval"], sign="+"),
+            "95% interval": markdown.percents(item["interval"], sign="+"),
             "prompts": item["n"],
         }
         for item in summary.get(COMPARISONS, {}).values()
     ]
-    return text + ("\n\nPaired differences, in points of a percent:\n\n" + _table(paired, num_text=4) if paired else "")
+    return text + (
+        "\n\nPaired differences, in points of a percent:\n\n" + markdown.table(paired, num_text=4) if paired else ""
+    )
 
 
 def _stages_side_by_side(summary: Mapping[str, Any]) -> list[str]:
@@ -181,23 +179,24 @@ def _stages_side_by_side(summary: Mapping[str, Any]) -> list[str]:
         delta = "" if row["delta"] is None else f" ({100 * row['delta']:+.1f})"
         line[row["stage"]] = f"{100 * row['mean']:.1f}{delta}"  # type: ignore[index]
     return [
-        f"**{mode.replace('_', '-')}**\n\n{_table(list(lines.values()), num_text=1)}" for mode, lines in tables.items()
+        f"**{mode.replace('_', '-')}**\n\n{markdown.table(list(lines.values()), num_text=1)}"
+        for mode, lines in tables.items()
     ]
 
 
 def _budget_section(summary: Mapping[str, Any]) -> str:
     rows = [
         {
-            "share of the full budget": _percent(point["budget_share"]),
-            "budget (tokens)": _count(point["budget_tokens"]),
+            "share of the full budget": markdown.percent(point["budget_share"]),
+            "budget (tokens)": markdown.count(point["budget_tokens"]),
             "accuracy": f"{100 * point['mean']:.1f}",
-            "95% interval": _percents(point["interval"]),
+            "95% interval": markdown.percents(point["interval"]),
             "prompts": point["n"],
         }
         for point in summary.get(BUDGET_CURVE, ())
     ]
     figure = "![accuracy against thinking budget](figures/budget-curve.png)\n\n" if rows else ""
-    return figure + _table(rows, num_text=0)
+    return figure + markdown.table(rows, num_text=0)
 
 
 def _curves_section(inputs: ReportInputs) -> str:
@@ -216,8 +215,8 @@ def _curves_section(inputs: ReportInputs) -> str:
 
 def _filters_section(filters: Mapping[str, Mapping[str, int]]) -> str:
     counts = [(stage, name, count) for stage, by_filter in filters.items() for name, count in by_filter.items()]
-    rows = [{"stage": stage, "filter": name, "rows": _count(count)} for stage, name, count in counts]
-    return _table(rows, num_text=2)
+    rows = [{"stage": stage, "filter": name, "rows": markdown.count(count)} for stage, name, count in counts]
+    return markdown.table(rows, num_text=2)
 
 
 def _rollouts_section(samples: Sequence[Row]) -> str:
@@ -235,14 +234,14 @@ def _rollouts_section(samples: Sequence[Row]) -> str:
 def _rollout(row: Row) -> str:
     facts = [f"{name} {row.get(name, NOT_MEASURED)}" for name in ("step", "task", "reward")]
     if row.get("reason"):
-        facts.append(f"reason: {_cell(row['reason'])}")
+        facts.append(f"reason: {markdown.cell(row['reason'])}")
     prompt, completion = row.get("prompt", NOT_MEASURED), row.get("completion", NOT_MEASURED)
-    parsed = parse_completion(_text(completion))
-    text = "; ".join(facts) + f"\n\n{_fence(_text(prompt))}\n\n"
+    parsed = parse_completion(markdown.text(completion))
+    text = "; ".join(facts) + f"\n\n{markdown.fence(markdown.text(prompt))}\n\n"
     if parsed.reasoning:
         summary = f"thinking, {len(parsed.reasoning):,} characters" + (", never closed" * (parsed.block == "unclosed"))
-        text += f"<details><summary>{summary}</summary>\n\n{_fence(parsed.reasoning)}\n\n</details>\n\n"
-    return text + (_fence(parsed.answer) if parsed.answer else "No answer.") + "\n"
+        text += f"<details><summary>{summary}</summary>\n\n{markdown.fence(parsed.reasoning)}\n\n</details>\n\n"
+    return text + (markdown.fence(parsed.answer) if parsed.answer else "No answer.") + "\n"
 
 
 def _cost_section(pipeline: Sequence[Row]) -> str:
@@ -250,21 +249,25 @@ def _cost_section(pipeline: Sequence[Row]) -> str:
     whole = _total(row.get("seconds") for row in pipeline)
     rows = []
     for row in pipeline:
-        seconds, tokens, cost = _number(row.get("seconds")), _number(row.get("tokens")), row.get("cost") or {}
+        seconds, tokens, cost = (
+            markdown.number(row.get("seconds")),
+            markdown.number(row.get("tokens")),
+            row.get("cost") or {},
+        )
         cells = {
             "stage": row.get("stage"),
-            "time": _duration(seconds),
-            "share of time": _percent(seconds / whole if seconds is not None and whole else None),
-            "tokens": _count(tokens),
-            "tokens/s": _count(tokens / seconds if tokens is not None and seconds else None),
+            "time": markdown.duration(seconds),
+            "share of time": markdown.percent(seconds / whole if seconds is not None and whole else None),
+            "tokens": markdown.count(tokens),
+            "tokens/s": markdown.count(tokens / seconds if tokens is not None and seconds else None),
         }
-        rows.append(cells | {name.replace("_", " "): _count(cost.get(name)) for name in extra})
+        rows.append(cells | {name.replace("_", " "): markdown.count(cost.get(name)) for name in extra})
     if rows:
-        total = {"stage": "**all**", "time": _duration(whole), "share of time": "", "tokens/s": ""}
-        total |= {"tokens": _count(_total(row.get("tokens") for row in pipeline))}
+        total = {"stage": "**all**", "time": markdown.duration(whole), "share of time": "", "tokens/s": ""}
+        total |= {"tokens": markdown.count(_total(row.get("tokens") for row in pipeline))}
         sums = {name: _total((row.get("cost") or {}).get(name) for row in pipeline) for name in extra}
-        rows.append(total | {name.replace("_", " "): _count(value) for name, value in sums.items()})
-    return _table(rows, num_text=1)
+        rows.append(total | {name.replace("_", " "): markdown.count(value) for name, value in sums.items()})
+    return markdown.table(rows, num_text=1)
 
 
 # -- figures -----------------------------------------------------------------------------------------------------------
@@ -334,84 +337,11 @@ def _measured(rows: Sequence[Row]) -> tuple[list[Curve], list[Curve]]:
 
 
 def _points(rows: Sequence[Row], column: str) -> tuple[list[float], list[float]]:
-    pairs = [(_number(row.get("step")), _number(row.get(column))) for row in rows]
+    pairs = [(markdown.number(row.get("step")), markdown.number(row.get(column))) for row in rows]
     kept = [(step, value) for step, value in pairs if step is not None and value is not None]
     return [step for step, _ in kept], [value for _, value in kept]
 
 
-def _number(value: Any) -> float | None:
-    """A number as it is, the strings that stand for non-finite numbers in JSON as those, anything else as None."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    return float(value) if value in ("NaN", "Infinity", "-Infinity") else None
-
-
 def _total(values: Iterable[Any]) -> float | None:
-    numbers = [_number(value) for value in values]
+    numbers = [markdown.number(value) for value in values]
     return None if None in numbers else sum(value for value in numbers if value is not None)
-
-
-# -- Markdown ----------------------------------------------------------------------------------------------------------
-
-
-def _table(rows: Sequence[Row], *, num_text: int) -> str:
-    """A Markdown table with the columns of the first row; all but the first `num_text` columns hold numbers."""
-    if not rows:
-        return NOT_MEASURED
-    columns = list(rows[0])
-    lines = [columns, ["---"] * num_text + ["---:"] * (len(columns) - num_text)]
-    lines += [[_cell(row[column]) for column in columns] for row in rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return NOT_MEASURED
-    return " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")
-
-
-def _short(key: Any) -> str:
-    return f"`{str(key)[:12]}`" if key else NOT_MEASURED
-
-
-def _count(value: Any) -> str:
-    number = _number(value)
-    if number is None:
-        return NOT_MEASURED
-    return f"{number:,.0f}" if abs(number) >= 100 or number.is_integer() else f"{number:,.2f}"
-
-
-def _percent(value: Any) -> str:
-    number = _number(value)
-    return NOT_MEASURED if number is None else f"{100 * number:.1f}%"
-
-
-def _percents(interval: Sequence[float], *, sign: str = "") -> str:
-    low, high = (format(100 * bound, f"{sign}.1f") for bound in interval)
-    return f"{low} to {high}"
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return NOT_MEASURED
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, hours = round(seconds / 60), round(seconds / 60) // 60
-    return f"{minutes} min" if not hours else f"{hours} h {minutes % 60:02d} min"
-
-
-def _text(value: Any) -> str:
-    """A string as it is, chat messages with their roles, anything else as JSON."""
-    if isinstance(value, list) and all(isinstance(item, Mapping) and "role" in item for item in value):
-        return "\n\n".join(f"{item['role']}: {_text(item.get('content', ''))}" for item in value)
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
-
-
-def _fence(text: str) -> str:
-    """Text as a code block that nothing in the text can close, its middle left out when it is very long."""
-    if len(text) > _MAX_CHARACTERS:
-        head, tail = 2 * _MAX_CHARACTERS // 3, _MAX_CHARACTERS // 3
-        text = f"{text[:head]}\n[… {len(text) - head - tail:,} characters left out …]\n{text[-tail:]}"
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    ticks = "`" * max(3, longest + 1)
-    return f"{ticks}text\n{text}\n{ticks}"
