@@ -75,6 +75,12 @@ def mentions(text_words: Sequence[str], phrase: str) -> bool:
     return any(found[start : start + len(wanted)] == wanted for start in range(last + 1))
 
 
+def foreign_characters(text: str) -> bool:
+    """Whether a text has characters that no text has: control codes, halves of surrogate pairs, unassigned ones."""
+    visible = text.replace("\n", "").replace("\t", "")
+    return not visible.isprintable() and any(unicodedata.category(sign) in _NO_TEXT for sign in visible)
+
+
 def unfit(answer: str, question: str, *, max_words: int, min_words: int = 1) -> str | None:
     """Why an answer is no free-form answer at all, or None.
 
@@ -88,8 +94,7 @@ def unfit(answer: str, question: str, *, max_words: int, min_words: int = 1) -> 
     found = words(answer)
     if not min_words <= len(found) <= max_words:
         return f"{len(found)} words, allowed are {min_words} to {max_words}"
-    visible = answer.replace("\n", "").replace("\t", "")
-    if not visible.isprintable() and any(unicodedata.category(sign) in _NO_TEXT for sign in visible):
+    if foreign_characters(answer):
         return "holds characters that no text has"
     if normalised(answer) in CONSTANTS or not any(character.isalnum() for character in answer):
         return "a constant"

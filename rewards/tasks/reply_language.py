@@ -12,12 +12,14 @@ preference model.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 import re
 
 from data.chat import ParsedCompletion
 from data.records import Message, Score
+from rewards.free_text import foreign_characters
 from rewards.language_id import DENSE, LANGUAGES, language_fault
 from rewards.reply_phrases import PHRASES, TOPICS
 from rewards.task import Example, ScoreRequest, Task, TaskItem, Worked
@@ -34,7 +36,13 @@ MAX_COPIED_SHARE = 0.6
 """Largest share of the answer's letter triples that may stand in the prompt."""
 
 _MARKUP = re.compile(r"[<>{}\[\]\\|`]")
-_DENSE_SCRIPT = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_OTHER_SCRIPTS = re.compile(r"[\u0370-\u052f\u0590-\u1dff\u1f00-\u1fff\u2c80-\ud7af]")
+"""Letters (and marks) of scripts that are not Latin; a script of one's own is taken out first."""
+
+_OWN_SCRIPT = {
+    "ru": re.compile(r"[\u0400-\u052f]"), "el": re.compile(r"[\u0370-\u03ff\u1f00-\u1fff]"),
+    "ar": re.compile(r"[\u0600-\u06ff]"), "hi": re.compile(r"[\u0900-\u097f]"),
+}  # fmt: skip
 MIN_WORDS, MIN_OTHER_WORDS = 3, 2
 WORDS_PER_SMALL_WORD = 15
 _ASKS = ("{} asks about {}.", "{} writes about {}.", "Tell {} about {}.")
@@ -140,7 +148,25 @@ def sentence_fault(text: str, code: str) -> str | None:
         return "has too few words"
     if len(set(words)) < 0.5 * min(1.0, 60 / len(words)) * len(words):
         return "repeats itself"
-    return None if small * WORDS_PER_SMALL_WORD >= len(words) else "is no sentence of the language"
+    if small * WORDS_PER_SMALL_WORD < len(words):
+        return "is no sentence of the language"
+    foreign = max(sum(word in others for word in words) for others in _small_words_of_others(code))
+    return "mixes languages" if foreign >= small else None
+
+
+@functools.lru_cache(maxsize=len(LANGUAGES))
+def _small_words_of_others(code: str) -> tuple[frozenset[str], ...]:
+    """For each other language that is written in words, its small words that this one does not have."""
+    own = frozenset(PHRASES[code].small_words)
+    return tuple(
+        frozenset(bank.small_words) - own for name, bank in PHRASES.items() if name != code and name not in DENSE
+    )
+
+
+def other_script(text: str, code: str) -> bool:
+    """Whether a text in a language written in words has letters of a script that is neither its own nor Latin."""
+    own = _OWN_SCRIPT.get(code)
+    return _OTHER_SCRIPTS.search(own.sub("", text) if own else text) is not None
 
 
 def _split(text: str) -> list[str]:
@@ -170,7 +196,9 @@ def verify(request: ScoreRequest, parsed: ParsedCompletion) -> Score:
         return Score.incorrect("copies the prompt")
     if not any(character.isalpha() for character in text):
         return Score.incorrect("no letters")
-    if _MARKUP.search(text) or (code not in DENSE and _DENSE_SCRIPT.search(text)):
+    if foreign_characters(text):
+        return Score.incorrect("holds characters that no text has")
+    if _MARKUP.search(text) or (code not in DENSE and other_script(text, code)):
         return Score.incorrect("markup, or a script of another language")
     reason = sentence_fault(text, code) or language_fault(text, code, reference["min_letters"])
     return Score.incorrect(reason) if reason else Score.correct()
@@ -224,6 +252,8 @@ TASK = Task(
             "one good sentence before English",
         ),
         _example(_question("de", 0), "copy of the prompt", _GERMAN, _SAME),
+        _example("تخبرني Antwort: GUT ) und for Carl", "words of several languages"),
+        _example("Das Meer ist heute wi\ud800ssen ruhig und blau.", "half of a surrogate pair"),
         _example("海" * 40, "one character repeated", _CHINESE),
         _example(_RIGHT + " \\boxed{7}", "answer box"),
         _example(f"<think>\n{_RIGHT}", "answer inside unfinished thinking"),
