@@ -36,8 +36,8 @@ _REPEATS = re.compile(r"\b(?:note|how|write|never|always)\b", re.IGNORECASE)
 
 _SMALL_WORDS = frozenset(
     {
-        "a", "also", "and", "answer", "are", "cellar", "here", "in", "is", "it", "its", "of", "s", "that", "the", "there",
-        "these", "they", "too",
+        "a", "also", "and", "answer", "are", "cellar", "here", "in", "is", "it", "its", "of", "s", "that", "the",
+        "there", "these", "they", "too",
     }
 )  # fmt: skip
 """What an answer may hold beside the number, the thing and the wanted words."""
