@@ -147,7 +147,8 @@ def topic_fault(found: Sequence[str], topics: Sequence[Sequence[str]]) -> str | 
     """Why words do not keep to the topics, or are little else than the topics' own words; None when they do."""
     num_own = 0
     for stems in topics:
-        hits = sum(any(is_form(word, stem) for stem in stems) for word in found)
+        begins = tuple(stems)  # a form begins with its stem, which is one test for all of them
+        hits = sum(word.startswith(begins) and any(is_form(word, stem) for stem in stems) for word in found)
         if not hits:
             return f"says nothing of {stems[0]!r}"
         num_own += hits
