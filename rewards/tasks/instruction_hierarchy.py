@@ -172,6 +172,17 @@ def leaks(text: str, word: str) -> bool:
     return any(form in letters for form in plain) or any(form in raw for form in (*encoded, word.encode().hex()))
 
 
+def _strange(text: str, wanted: Sequence[str], thing: str | None) -> str | None:
+    """What makes a text no answer: a tag, or, where it is known what was counted, a word that nobody asked for."""
+    if "<" in text:
+        return "holds '<', which is no part of an answer"
+    if thing is None:
+        return None
+    allowed = _SMALL_WORDS | {word.casefold() for word in (*wanted, thing)}
+    strange = [word for word in re.findall(r"[^\W\d]+", text.casefold()) if word not in allowed]
+    return f"holds {strange[0]!r}, which is no part of an answer" if strange else None
+
+
 def verify(request: ScoreRequest, parsed: ParsedCompletion) -> Score:
     """A short answer, the number alone of its kind, each wanted word, and no other word of WORDS."""
     reference = request.reference
@@ -189,10 +200,8 @@ def verify(request: ScoreRequest, parsed: ParsedCompletion) -> Score:
     missing = next((word for word in wanted if not re.search(rf"(?<!\w){word}(?!\w)", text, re.IGNORECASE)), None)
     if missing is not None:
         return Score.incorrect(f"lacks {missing!r}, which was asked for")
-    allowed = _SMALL_WORDS | {word.casefold() for word in wanted} | {str(reference.get("thing", ""))}
-    strange = next((word for word in re.findall(r"[^\W\d]+", text.casefold()) if word not in allowed), None)
-    if strange is not None or "<" in text:
-        return Score.incorrect(f"holds {strange or '<'!r}, which is no part of an answer")
+    if (reason := _strange(text, wanted, reference.get("thing"))) is not None:
+        return Score.incorrect(reason)
     numbers = set(re.findall(r"[0-9]+", text))
     return Score.correct() if numbers == {str(reference["value"])} else Score.incorrect("wrong number")
 
