@@ -73,7 +73,7 @@ def scores(services: Services) -> list[Score]:
     answers = [f"As far as I know it is {task.answer(item_of(prompt))}" for prompt in prompts]
     requests = [ScoreRequest("open_qa", p.messages, p.reference, a) for p, a in zip(prompts, answers, strict=True)]
     assert [task.decide(request) for request in requests] == [None, None]
-    return services.score(requests)
+    return services.scorer.score_all(requests)  # past the share of errors at which a run stops
 
 
 def test_verdicts_of_the_engine_decide_and_what_is_none_is_an_error(services: Services, judge: ScriptedJudge) -> None:
