@@ -237,7 +237,11 @@ class TrainingSample:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What one optimizer step reports: plain floats, ready for a metrics line."""
+    """What one optimizer step reports: plain floats, ready for a metrics line.
+
+    `timing` holds what the clock says, seconds by phase: it differs from run to run, so it is no part of equality.
+    """
 
     step: int
     metrics: Mapping[str, float] = field(default_factory=dict)
+    timing: Mapping[str, float] = field(default_factory=dict, compare=False)

@@ -1,16 +1,19 @@
 """Attention over a packed row in which no sequence sees another.
 
 Transformers hands attention to a named function; this module registers `packed_sdpa`. It lifts the packed
-[1, heads, T, d] queries, keys and values into a few right-padded blocks of sequences of like length, runs causal
+[1, heads, T, d] queries, keys and values into a few right-padded blocks of samples of like length, runs causal
 scaled-dot-product attention on each block, and puts the results back into the row. So only attention touches padding,
 every linear layer works on real tokens, and the cost stays the sum of squared lengths: a dense block-diagonal mask
 over the row would pay for the square of their sum. A causal query cannot reach the padding keys to its right, hence
-no mask exists at all.
+no mask exists at all. A prompt that several samples share is lifted into each of them; its gradient is the sum over
+the copies.
 
-On an accelerator with FlashAttention the same keyword arguments drive `flash_attention_2` (not run here on a GPU).
-Every other attention would let packed samples attend to each other and is refused.
+On an accelerator with FlashAttention, keyword arguments of its own drive `flash_attention_2` (not run on a GPU here);
+it cannot repeat a prompt, so it needs rows without shared ones. Every other attention would let packed samples attend
+to each other and is refused.
 
-Shape suffixes: T tokens of the packed row, K slots of all padded blocks together, h heads, d head size.
+Shape suffixes: T distinct tokens of the packed row, R tokens of all samples (shared prompts repeated), K slots of all
+padded blocks together, h heads, d head size.
 """
 
 from __future__ import annotations
@@ -50,13 +53,15 @@ def check_packing_attention(attention: str) -> None:
 class PackedLayout:
     """Where each token of the row sits in the padded blocks.
 
-    `blocks` holds (number of sequences, padded length); the blocks' slots follow each other. `token_of_slot_K` points
-    padding slots at token 0: nobody reads what they compute. `identity` says that row and slots are the same.
+    `blocks` holds (number of samples, padded length); the blocks' slots follow each other. `token_of_slot_K` points
+    padding slots at token 0: nobody reads what they compute. `slot_of_token_T` is the first slot of a token; with
+    `shared` some tokens sit in several. `identity` says that row and slots are the same.
     """
 
     blocks: tuple[tuple[int, int], ...]
     token_of_slot_K: Tensor
     slot_of_token_T: Tensor
+    shared: bool
     identity: bool
 
     @property
@@ -64,26 +69,32 @@ class PackedLayout:
         return int(self.token_of_slot_K.shape[0])
 
     @classmethod
-    def from_lengths(cls, lengths: Sequence[int], device: torch.device | str = "cpu") -> PackedLayout:
-        """Group the sequences of a row, given in row order, into blocks of like length."""
+    def from_rows(
+        cls, lengths: Sequence[int], token_of_row: np.ndarray, device: torch.device | str = "cpu"
+    ) -> PackedLayout:
+        """Group samples of these lengths, whose tokens in the packed row are `token_of_row` [R], by like length."""
         starts = np.cumsum([0, *lengths])
         order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-        token_of_slot = np.zeros(_num_slots(lengths, order), dtype=np.int64)
-        slot_of_token = np.empty(int(starts[-1]), dtype=np.int64)
+        buckets = _buckets(lengths, order)
+        num_tokens = int(token_of_row.max()) + 1 if len(token_of_row) else 0
+        token_of_slot = np.zeros(sum(len(members) * lengths[members[0]] for members in buckets), dtype=np.int64)
+        slot_of_token = np.full(num_tokens, -1, dtype=np.int64)
         blocks: list[tuple[int, int]] = []
         offset = 0
-        for members in _buckets(lengths, order):
+        for members in buckets:
             padded = lengths[members[0]]
             blocks.append((len(members), padded))
             for index in members:
-                tokens = np.arange(starts[index], starts[index + 1])
-                slots = np.arange(offset, offset + lengths[index])
-                token_of_slot[slots], slot_of_token[tokens] = tokens, slots
+                tokens = token_of_row[starts[index] : starts[index + 1]]
+                token_of_slot[offset : offset + len(tokens)] = tokens
+                first = slot_of_token[tokens] < 0
+                slot_of_token[tokens[first]] = offset + np.flatnonzero(first)
                 offset += padded
         return cls(
             blocks=tuple(blocks),
             token_of_slot_K=torch.from_numpy(token_of_slot).to(device),
             slot_of_token_T=torch.from_numpy(slot_of_token).to(device),
+            shared=len(token_of_row) > num_tokens,
             identity=bool(len(token_of_slot) == len(slot_of_token) and np.all(np.diff(slot_of_token) == 1)),
         )
 
@@ -98,28 +109,27 @@ def _buckets(lengths: Sequence[int], order: Sequence[int]) -> list[list[int]]:
     return buckets
 
 
-def _num_slots(lengths: Sequence[int], order: Sequence[int]) -> int:
-    return sum(len(members) * lengths[members[0]] for members in _buckets(lengths, order))
-
-
 def attention_kwargs(batch: PackedBatch, attention: str) -> dict[str, Any]:
     """Keyword arguments that a transformers backbone passes down to every attention layer for this packed row.
 
-    Raises UserError for an attention that cannot keep the samples apart.
+    Raises UserError for an attention that cannot keep the samples apart, ValueError for one that cannot repeat the
+    prompt that they share.
     """
     check_packing_attention(attention)
     if attention == PACKED_SDPA:
-        return {"packed_layout": PackedLayout.from_lengths(batch.lengths, batch.token_ids_T.device)}
-    return {
-        "cu_seq_lens_q": batch.cu_seqlens,
-        "cu_seq_lens_k": batch.cu_seqlens,
-        "max_length_q": batch.max_seqlen,
-        "max_length_k": batch.max_seqlen,
-    }
+        token_of_row = batch.token_of_row_R.cpu().numpy()
+        return {"packed_layout": PackedLayout.from_rows(batch.lengths, token_of_row, batch.token_ids_T.device)}
+    if batch.num_row_tokens != batch.num_tokens:
+        raise ValueError(f"{attention}: the packed row shares prompts; pack it with share_prompts=False")
+    borders, longest = batch.cu_seqlens, max(batch.lengths, default=0)
+    return {"cu_seq_lens_q": borders, "cu_seq_lens_k": borders, "max_length_q": longest, "max_length_k": longest}
 
 
 class _TokensToSlots(torch.autograd.Function):
-    """Gather into the padded blocks; the gradient is a gather too, because padding slots never receive any."""
+    """Lift into the padded blocks; padding slots never receive a gradient, so that the way back is a gather too.
+
+    Where prompts are shared the gradients of a token's copies add up.
+    """
 
     @staticmethod
     def forward(ctx: Any, values_Thd: Tensor, layout: PackedLayout) -> Tensor:
@@ -129,11 +139,15 @@ class _TokensToSlots(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_Khd: Tensor) -> tuple[Tensor, None]:
-        return grad_Khd.index_select(0, ctx.layout.slot_of_token_T), None
+        layout: PackedLayout = ctx.layout
+        if not layout.shared:
+            return grad_Khd.index_select(0, layout.slot_of_token_T), None
+        grad_Thd = grad_Khd.new_zeros(layout.slot_of_token_T.shape[0], *grad_Khd.shape[1:])
+        return grad_Thd.index_add_(0, layout.token_of_slot_K, grad_Khd), None
 
 
 class _SlotsToTokens(torch.autograd.Function):
-    """Gather back into the row; the gradient of padding slots is exactly zero."""
+    """Gather back into the row, from a token's first slot; the gradient of all other slots is exactly zero."""
 
     @staticmethod
     def forward(ctx: Any, values_Khd: Tensor, layout: PackedLayout) -> Tensor:

@@ -1,39 +1,45 @@
-"""The learner: one optimizer step over given samples, on one process.
+"""The learner: one optimizer step over given samples, by one process or by several ranks together.
 
-    TrainingSample* -> micro-batches (packing) -> backbone on a packed row (attention) -> log-probabilities of the
-    tokens that carry loss (logprobs) -> loss (losses) -> gradients -> norm, skip or clip -> AdamW -> StepResult
+    TrainingSample* -> micro-batches by rank (packing) -> packed row -> log-probabilities of the tokens that carry loss
+    (policy_network) -> loss (losses) -> gradients -> sum over ranks -> norm, skip or clip -> AdamW -> StepResult
 
-It knows neither rewards nor the engine: samples come in, weights and metrics go out. Denominators count the whole
-optimizer step, so micro-batching changes memory and time and never the gradient. The same inputs give the same bits.
+It knows neither rewards nor the engine: samples come in, weights and metrics go out. Every rank is given all samples of
+a step and takes its share of them. Denominators count the whole optimizer step, so micro-batches and ranks change
+memory and time and never the gradient. The same inputs give the same bits.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from data.records import StepResult, TrainingSample, UserError
-from learner.attention import PackedLayout, attention_kwargs
+from learner.flops import ModelFlops
 from learner.learner_config import LearnerConfig, learning_rate
-from learner.logprobs import chunked_logprobs
 from learner.losses import policy_loss, reduce_metrics, sft_loss
-from learner.model_folder import engine_state_dict, export_model, load_model, split_model
-from learner.packing import PackedBatch, pack
+from learner.model_folder import engine_state_dict, export_model, load_model
+from learner.packing import PackedBatch, plan_microbatches
+from learner.policy_network import PolicyNetwork
+from learner.ranks import Ranks
+from learner.sharding import gather_on_first, shard_network, whole
+from learner.step_timer import StepTimer
 from learner.trainer_state import read_trainer_state, write_trainer_state
 
 __all__ = ["Learner", "LearnerConfig", "NonFiniteGradientError", "StepTotals", "learning_rate"]
 
 COUNTERS = ("step", "skipped_steps", "skipped_in_a_row")
 """What of a learner's progress is saved as integers; the schedule is a function of `step`."""
+
+NOTHING = TrainingSample.supervised((0,), (0,))
+"""What a rank without samples runs, so that ranks which share weights all take part; it carries no loss."""
 
 Metrics = dict[str, Tensor]
 Rows = Sequence[Sequence[float]]
@@ -45,7 +51,7 @@ class NonFiniteGradientError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class StepTotals:
-    """The denominators of one optimizer step: over all micro-batches, and over all ranks where there are several."""
+    """The denominators of one optimizer step, over all micro-batches and ranks."""
 
     num_loss_tokens: int
     num_sequences: int
@@ -63,27 +69,16 @@ class _LossTokens:
 
     logprobs_BT: Tensor
     entropy_BT: Tensor
-    positions_N: Tensor
     batch: PackedBatch
     indices: list[int]
 
-    def at(self, values_T: Tensor) -> Tensor:
-        return values_T[self.positions_N].unsqueeze(0)
-
     def rows(self, rows: Rows) -> Tensor:
         """Per-token values of the step's samples, given row by row, at these tokens."""
-        flat = [value for index in self.indices for value in rows[index]]
-        if len(flat) != self.batch.num_tokens:
-            raise ValueError(f"per-token rows hold {len(flat)} values for {self.batch.num_tokens} tokens")
-        return self.at(torch.tensor(flat, dtype=torch.float32, device=self.positions_N.device))
+        return self.batch.at_loss([rows[index] for index in self.indices]).unsqueeze(0)
 
 
 class Learner:
-    """A model in training with its optimizer and schedule.
-
-    `reduce_gradients` is called with all gradients before the norm is taken: a data-parallel rank passes an all-reduce
-    (sum) and gives every step the `StepTotals` of all ranks.
-    """
+    """A model in training with its optimizer and schedule; one of `ranks`, each with the same samples and weights."""
 
     def __init__(
         self,
@@ -92,20 +87,28 @@ class Learner:
         *,
         device: torch.device | str = "cpu",
         seed: int = 0,
-        reduce_gradients: Callable[[list[Tensor]], None] | None = None,
+        ranks: Ranks | None = None,
+        sharding: Literal["replicate", "full"] = "replicate",
+        offload_optimizer: bool = False,
     ) -> None:
         config.validate()
         torch.manual_seed(seed)
         self.config = config
         self.device = torch.device(device)
+        self.ranks = ranks or Ranks()
         self.model = load_model(model_folder, torch.float32, config.attention).to(self.device)
         self.model.train()  # gradient checkpointing asks for it; dropout is 0
         if config.gradient_checkpointing:
             self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        self.backbone, self.head_weight, self.head_bias = split_model(self.model)
+        self.network = PolicyNetwork(self.model, config)
+        self.sharded = sharding == "full"
+        if self.sharded:
+            shard_network(self.network, self.device, num_ranks=self.ranks.size, offload_optimizer=offload_optimizer)
+        self.flops = ModelFlops.of(self.model.config)
         self.parameters = dict(self.model.named_parameters())  # a tied head occurs once
         self.optimizer = self._build_optimizer()
-        self.reduce_gradients = reduce_gradients
+        # Sharded gradients are summed as the backward pass goes.
+        self.reduce_gradients = self._keep_gradients if self.sharded else self.ranks.sum_gradients
         self.step = 0
         self.skipped_steps = 0
         self.skipped_in_a_row = 0
@@ -121,16 +124,15 @@ class Learner:
 
     # -- one step -----------------------------------------------------------------------------------------------------
 
-    def sft_step(self, samples: Sequence[TrainingSample], *, totals: StepTotals | None = None) -> StepResult:
+    def sft_step(self, samples: Sequence[TrainingSample]) -> StepResult:
         """One optimizer step on the mean negative log-likelihood of the loss tokens (nats a token)."""
-        totals = totals or StepTotals.of(samples)
 
-        def objective(tokens: _LossTokens) -> tuple[Tensor, Metrics]:
+        def objective(tokens: _LossTokens, totals: StepTotals) -> tuple[Tensor, Metrics]:
             mask_BT = torch.ones_like(tokens.logprobs_BT, dtype=torch.bool)
             loss, metrics = sft_loss(tokens.logprobs_BT, mask_BT, num_loss_tokens=totals.num_loss_tokens)
             return loss, metrics | {"entropy_sum": tokens.entropy_BT.detach().sum()}
 
-        return self._optimizer_step(samples, totals, objective)
+        return self._optimizer_step(samples, objective)
 
     def rl_step(
         self,
@@ -139,7 +141,6 @@ class Learner:
         entropy_coef: float | None = None,
         proximal: Rows | None = None,
         reference: Rows | None = None,
-        totals: StepTotals | None = None,
     ) -> StepResult:
         """One optimizer step on the policy loss over all samples.
 
@@ -155,108 +156,90 @@ class Learner:
             raise ValueError(
                 f"proximal_logprobs={self.config.proximal_logprobs!r}, but the argument proximal is {given}"
             )
-        totals = totals or StepTotals.of(samples)
 
-        def objective(tokens: _LossTokens) -> tuple[Tensor, Metrics]:
+        def objective(tokens: _LossTokens, totals: StepTotals) -> tuple[Tensor, Metrics]:
             logprobs_BT, batch = tokens.logprobs_BT, tokens.batch
+            behavior_BT = batch.behavior_logprobs_N.unsqueeze(0)
             proximal_BT = logprobs_BT.detach() if loss_config.takes_proximal else None
             loss, metrics = policy_loss(
                 logprobs_BT,
-                tokens.at(batch.behavior_logprobs_T),
-                tokens.at(batch.advantages_T),
+                behavior_BT,
+                batch.advantages_N.unsqueeze(0),
                 torch.ones_like(logprobs_BT, dtype=torch.bool),
                 config=loss_config,
                 num_loss_tokens=totals.num_loss_tokens,
                 num_sequences=totals.num_sequences,
-                sequence_ids_BT=tokens.at(batch.sequence_ids_T),
+                sequence_ids_BT=batch.sequence_ids_N.unsqueeze(0),
                 proximal_logprobs_BT=proximal_BT if proximal is None else tokens.rows(proximal),
                 reference_logprobs_BT=None if reference is None else tokens.rows(reference),
                 entropy_BT=tokens.entropy_BT if loss_config.entropy_coef else tokens.entropy_BT.detach(),
             )
-            gap_BT = (logprobs_BT.detach() - tokens.at(batch.behavior_logprobs_T)).abs()
+            gap_BT = (logprobs_BT.detach() - behavior_BT).abs()
             return loss, metrics | {"engine_gap_mean_sum": gap_BT.sum(), "engine_gap_max": gap_BT.max()}
 
-        return self._optimizer_step(samples, totals, objective)
+        return self._optimizer_step(samples, objective)
 
     def _optimizer_step(
         self,
         samples: Sequence[TrainingSample],
-        totals: StepTotals,
-        objective: Callable[[_LossTokens], tuple[Tensor, Metrics]],
+        objective: Callable[[_LossTokens, StepTotals], tuple[Tensor, Metrics]],
     ) -> StepResult:
+        totals = StepTotals.of(samples)
         if totals.num_loss_tokens < 1:
             raise UserError(f"samples: none of {len(samples)} rows has a token with loss mask 1; check the loss masks")
+        timer = StepTimer(self.device)
         self.optimizer.zero_grad(set_to_none=True)
-        micro_metrics: list[Metrics] = []
-        num_tokens = num_slots = num_microbatches = 0
-        for indices in pack([len(sample.token_ids_T) for sample in samples], self.config.microbatch_tokens):
-            batch = PackedBatch.from_samples([samples[index] for index in indices], self.device)
-            tokens, row_slots = self._forward(batch, indices)
-            if tokens.positions_N.numel():
-                loss, metrics = objective(tokens)
-                micro_metrics.append(metrics)
-            else:
-                loss = tokens.logprobs_BT.sum()  # 0 with a graph: ranks that shard weights must all run backward
-            loss.backward()
-            num_microbatches += 1
-            num_tokens, num_slots = num_tokens + batch.num_tokens, num_slots + row_slots
-        metrics_of_step = reduce_metrics(micro_metrics) if micro_metrics else {}
-        metrics_of_step["num_loss_tokens"] = metrics_of_step.pop("num_tokens", 0.0)
+        parts: list[Metrics] = []
+        work = _Work()
+        for indices in self._plan(samples)[self.ranks.rank]:
+            with timer.phase("pack"):
+                batch = self._packed([samples[index] for index in indices] or [NOTHING])
+            with timer.phase("forward"):
+                logprobs_N, entropy_N, num_slots = self.network(batch, with_entropy=True)
+                tokens = _LossTokens(
+                    logprobs_BT=logprobs_N.unsqueeze(0), entropy_BT=entropy_N.unsqueeze(0), batch=batch, indices=indices
+                )
+                if logprobs_N.numel():
+                    loss, metrics = objective(tokens, totals)
+                    parts.append(metrics)
+                else:
+                    loss = logprobs_N.sum()  # 0 with a graph: ranks that share weights must all run backward
+            with timer.phase("backward"):
+                loss.backward()
+            if indices:
+                work.add(batch, num_slots, self.flops)
         lr = learning_rate(self.config, self.step)
-        grad_norm, skipped = self._apply_gradients(lr)
+        with timer.phase("update"):
+            grad_norm, skipped = self._apply_gradients(lr)
         self.step += 1
+        # Read once all work is queued: a value read earlier would make an accelerator wait.
+        read = [{name: float(value) for name, value in part.items()} for part in parts]
+        gathered = self.ranks.gather((read, work))
+        metrics_of_step = reduce_metrics([part for rank_parts, _ in gathered for part in rank_parts])
+        metrics_of_step["num_loss_tokens"] = metrics_of_step.pop("num_tokens")
         return StepResult(
             self.step,
-            metrics_of_step | {
-                "num_tokens": float(num_tokens), "num_microbatches": float(num_microbatches),
-                "padding_share": 1.0 - num_tokens / num_slots if num_slots else 0.0,
+            metrics_of_step | _Work.total([rank_work for _, rank_work in gathered]).metrics() | {
                 "grad_norm": grad_norm, "grad_clipped": float(grad_norm > self.config.max_grad_norm), "lr": lr,
                 "step_skipped": float(skipped), "skipped_steps": float(self.skipped_steps),
             },
+            timer.seconds(),
         )  # fmt: skip
 
-    def _hidden_states(self, batch: PackedBatch) -> tuple[Tensor, int]:
-        """Final hidden states [T, H] of the packed row, and how many slots attention used for them."""
-        kwargs = attention_kwargs(batch, self.config.attention)
-        autocast = self.config.dtype == "bfloat16"
-        with torch.autocast(self.device.type, dtype=torch.bfloat16) if autocast else contextlib.nullcontext():
-            output = self.backbone(
-                input_ids=batch.token_ids_T.unsqueeze(0),
-                position_ids=batch.position_ids_T.unsqueeze(0),
-                use_cache=False,
-                **kwargs,
-            )
-        layout = kwargs.get("packed_layout")
-        return output.last_hidden_state[0], layout.num_slots if isinstance(layout, PackedLayout) else batch.num_tokens
-
-    def _logprobs_at(
-        self, hidden_TH: Tensor, batch: PackedBatch, positions_N: Tensor, *, with_entropy: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """Log-probability (and entropy) of the tokens at these positions: the hidden state at t-1 predicts token t."""
-        return chunked_logprobs(
-            hidden_TH.index_select(0, positions_N - 1),
-            self.head_weight,
-            batch.token_ids_T[positions_N],
-            temperature_N=batch.temperature_T[positions_N],
-            chunk_bytes=self.config.chunk_bytes,
-            with_entropy=with_entropy,
-            bias=self.head_bias,
-            compute_dtype=torch.bfloat16 if self.config.dtype == "bfloat16" else None,
+    def _plan(self, samples: Sequence[TrainingSample]) -> list[list[list[int]]]:
+        return plan_microbatches(
+            samples,
+            self.config.microbatch_tokens,
+            share_prompts=self.config.share_prompts,
+            num_ranks=self.ranks.size,
+            cost=lambda num_tokens, lengths: self.flops.forward(num_tokens, lengths, num_predictions=0),
         )
 
-    def _forward(self, batch: PackedBatch, indices: list[int]) -> tuple[_LossTokens, int]:
-        hidden_TH, num_slots = self._hidden_states(batch)
-        positions_N = batch.loss_positions_N
-        logprobs_N, entropy_N = self._logprobs_at(hidden_TH, batch, positions_N, with_entropy=True)
-        assert entropy_N is not None
-        tokens = _LossTokens(
-            logprobs_BT=logprobs_N.unsqueeze(0),
-            entropy_BT=entropy_N.unsqueeze(0),
-            positions_N=positions_N,
-            batch=batch,
-            indices=indices,
-        )
-        return tokens, num_slots
+    def _packed(self, samples: Sequence[TrainingSample]) -> PackedBatch:
+        return PackedBatch.from_samples(samples, self.device, share_prompts=self.config.share_prompts)
+
+    def _keep_gradients(self, gradients: Sequence[Tensor]) -> None:
+        """What is summed already needs no more."""
 
     def _apply_gradients(self, lr: float) -> tuple[float, bool]:
         """Norm, then skip or clip and update; returns the norm before clipping and whether the step was skipped.
@@ -268,9 +251,8 @@ class Learner:
             if parameter.grad is None:  # no micro-batch on this rank: it still has to take part in the reduction
                 parameter.grad = torch.zeros_like(parameter)
         gradients = [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
-        if self.reduce_gradients is not None:
-            self.reduce_gradients(gradients)
-        norm = torch.nn.utils.get_total_norm(gradients)
+        self.reduce_gradients(gradients)
+        norm = whole(torch.nn.utils.get_total_norm(gradients))
         if not bool(torch.isfinite(norm)):
             self.skipped_steps += 1
             self.skipped_in_a_row += 1
@@ -304,36 +286,42 @@ class Learner:
         product over another number of tokens may take another kernel, which rounds otherwise (seen on AMD).
         Raises UserError for rows that are empty or too long.
         """
-        bins = pack([len(row) for row in rows], self.config.microbatch_tokens)
         masks = loss_masks if loss_masks is not None else [(0, *[1] * (len(row) - 1)) for row in rows]
         samples = [
             TrainingSample(tuple(row), tuple(mask), zeros, zeros, temperature)
             for row, mask in zip(rows, masks, strict=True)
             for zeros in [(0.0,) * len(row)]
         ]
-        result: list[list[float]] = [[] for _ in samples]
-        for indices in bins:
-            batch = PackedBatch.from_samples([samples[index] for index in indices], self.device)
-            positions_N = batch.loss_positions_N
-            logprobs_T = torch.zeros(batch.num_tokens, device=self.device)
-            hidden_TH, _ = self._hidden_states(batch)
-            logprobs_T[positions_N], _ = self._logprobs_at(hidden_TH, batch, positions_N, with_entropy=False)
-            for index, values in zip(indices, batch.unpack(logprobs_T.cpu()), strict=True):
-                result[index] = values.tolist()
-        return result
+        mine: dict[int, list[float]] = {}
+        for indices in self._plan(samples)[self.ranks.rank]:
+            batch = self._packed([samples[index] for index in indices] or [NOTHING])
+            logprobs_N, _, _ = self.network(batch, with_entropy=False)
+            for index, values in zip(indices, batch.rows_of(logprobs_N.cpu()), strict=False):
+                mine[index] = values.tolist()
+        scored = {index: row for part in self.ranks.gather(mine) for index, row in part.items()}
+        return [scored[index] for index in range(len(samples))]
 
     def weights(self) -> dict[str, Tensor]:
-        """Copies on the CPU of all tensors that the engine wants, `lm_head.weight` included; later steps leave them."""
-        return {name: tensor.to("cpu", copy=True) for name, tensor in engine_state_dict(self.model).items()}
+        """Copies on the CPU of all tensors that the engine wants, `lm_head.weight` included; later steps leave them.
+
+        The first rank gets them; on the others the result is empty.
+        """
+        return gather_on_first(engine_state_dict(self.model), is_first=self.ranks.rank == 0)
 
     def export(self, folder: Path | str, tokenizer: PreTrainedTokenizerBase) -> Path:
-        """Write the model as an ordinary Hugging Face folder, atomically."""
-        return export_model(self.model, tokenizer, folder)
+        """Write the model as an ordinary Hugging Face folder, atomically; the first rank does."""
+        state = gather_on_first(self.model.state_dict(), is_first=self.ranks.rank == 0) if self.sharded else None
+        if self.ranks.rank == 0:
+            export_model(self.model, tokenizer, folder, state=state)
+        return Path(folder)
 
     # -- resumption ---------------------------------------------------------------------------------------------------
 
     def save_state(self, folder: Path | str) -> None:
-        """Write all that a bitwise resumption needs: weights, moments, schedule position, counters, generators."""
+        """Write all that a bitwise resumption needs: weights, moments, schedule position, counters, generators.
+
+        All ranks call it together; the generators are the first rank's.
+        """
         write_trainer_state(
             Path(folder),
             parameters=self.parameters,
@@ -341,6 +329,7 @@ class Learner:
             device=self.device,
             counters={name: getattr(self, name) for name in COUNTERS},
             config=_json(self.config),
+            ranks=self.ranks,
         )
 
     @torch.no_grad()
@@ -357,7 +346,7 @@ class Learner:
             parameter.copy_(state.weights[name])
             if state.moments:
                 self.optimizer.state[parameter] = {
-                    key: tensor.to(self.device) for key, tensor in state.moments[name].items()
+                    key: tensor.to(parameter.device) for key, tensor in state.moments[name].items()
                 }
         for name in COUNTERS:
             setattr(self, name, int(state.counters[name]))
@@ -365,6 +354,39 @@ class Learner:
         if "cuda" in state.generators:
             torch.cuda.set_rng_state(state.generators["cuda"], self.device)
         return ["weights", "optimizer", "schedule", *COUNTERS, "torch_rng"]
+
+
+@dataclass(slots=True)
+class _Work:
+    """What the micro-batches of a step amounted to."""
+
+    num_microbatches: int = 0
+    num_tokens: int = 0
+    num_distinct: int = 0
+    num_slots: int = 0
+    model_flops: float = 0.0
+
+    def add(self, batch: PackedBatch, num_slots: int, flops: ModelFlops) -> None:
+        self.num_microbatches += 1
+        self.num_tokens += batch.num_row_tokens
+        self.num_distinct += batch.num_tokens
+        self.num_slots += num_slots
+        self.model_flops += flops.train(batch.num_tokens, batch.lengths, int(batch.target_ids_N.shape[0]))
+
+    @classmethod
+    def total(cls, parts: Sequence[_Work]) -> _Work:
+        return cls(*(sum(getattr(part, name) for part in parts) for name in cls.__slots__))
+
+    def metrics(self) -> dict[str, float]:
+        """Tokens of all samples, the share of them that a shared prompt saved, the share of attention that was padding,
+        and the operations that the model needs for them."""
+        return {
+            "num_microbatches": float(self.num_microbatches),
+            "num_tokens": float(self.num_tokens),
+            "shared_prompt_share": 1.0 - self.num_distinct / self.num_tokens,
+            "padding_share": 1.0 - self.num_tokens / self.num_slots,
+            "model_flops": self.model_flops,
+        }
 
 
 def _json(config: LearnerConfig) -> dict[str, Any]:

@@ -19,6 +19,8 @@ class LearnerConfig:
     `total_steps` (the optimizer steps of the stage) is needed by the falling schedules; they end at lr * min_lr_ratio.
     `microbatch_tokens` caps one packed row. `dtype` is what products run in; weights, gradients and moments are float32
     always, because a bfloat16 weight rounds small updates away. `chunk_bytes` bounds the logits held at a time.
+    `share_prompts` computes a prompt once for the samples of a micro-batch that begin with it: the same gradient for
+    less work.
     `loss` names a setting of `learner.losses`; `loss_config`, when given, is used instead and `loss` must be "custom".
     `proximal_logprobs`: "recompute" needs `proximal` in every `rl_step` (from `Learner.logprobs` before the first step
     on a batch). With "behavior" there is no such pass: a loss without `importance_cap` takes its ratio to the behavior
@@ -38,6 +40,7 @@ class LearnerConfig:
     microbatch_tokens: int = 8192
     dtype: Literal["float32", "bfloat16"] = "float32"
     attention: str = PACKED_SDPA
+    share_prompts: bool = True
     gradient_checkpointing: bool = False
     chunk_bytes: int = DEFAULT_CHUNK_BYTES
     loss: str = "default"
@@ -76,6 +79,11 @@ class LearnerConfig:
             if not holds:
                 raise UserError(f"learner.{name}={getattr(self, name)!r}: {mend}")
         check_packing_attention(self.attention)
+        if self.share_prompts and self.attention != PACKED_SDPA:
+            raise UserError(
+                f"learner.share_prompts=True: {self.attention} cannot repeat a shared prompt in attention; set "
+                f"share_prompts to false, or attention to {PACKED_SDPA}"
+            )
         if self.proximal_logprobs == "recompute" and not self.objective.takes_proximal:
             raise UserError("learner.proximal_logprobs='recompute': the loss has no importance_cap; use behavior")
 

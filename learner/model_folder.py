@@ -6,6 +6,7 @@ alone are taken (`.model` and `.lm_head`), because the learner runs backbone and
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +100,19 @@ def engine_state_dict(model: PreTrainedModel) -> dict[str, Tensor]:
     return state
 
 
-def export_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path | str) -> Path:
+def export_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path | str,
+    *,
+    state: Mapping[str, Tensor] | None = None,
+) -> Path:
     """Write an ordinary Hugging Face folder (config, safetensors, tokenizer with chat template) atomically.
 
-    Weights keep their type (float32 masters), so that the next stage starts from exactly these numbers.
+    Weights keep their type (float32 masters), so that the next stage starts from exactly these numbers. `state` holds
+    the weights of a model that has only parts of them.
     """
     with atomic_folder(Path(folder)) as partial:
-        model.save_pretrained(partial)
+        model.save_pretrained(partial, state_dict=state)
         tokenizer.save_pretrained(partial)
     return Path(folder)

@@ -1,13 +1,14 @@
-"""The learner as a Ray actor: one process that owns the trained weights, the optimizer and their random state.
+"""The learner as Ray actors: the ranks that own the trained weights, the optimizer and their random state.
 
-The controller sends rows and gets metrics; weights leave as a reference into the object store, straight to the rollout
-workers.
+The controller sends rows once, into the object store, and every rank takes its share of them; weights leave as a
+reference, straight to the rollout workers.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,39 @@ import ray
 from data.records import StepResult, TrainingSample, UserError
 from learner.learner import Learner, LearnerConfig
 from learner.placement import LearnerPlacement
+from learner.ranks import Ranks
 
 
 class LearnerWorker:
-    """The body of the Ray actor: a `Learner` that is replaced when a stage starts."""
+    """The body of one Ray actor: a `Learner` that is replaced when a stage starts."""
 
-    def __init__(self, num_threads: int) -> None:
+    def __init__(self, rank: int, placement: LearnerPlacement, num_threads: int) -> None:
         import torch
 
         torch.set_num_threads(num_threads)
+        self._rank = rank
+        self._placement = placement
+        self._ranks = Ranks()
         self._learner: Learner | None = None
+
+    def address(self) -> str:
+        """A free address on this machine, for the ranks to meet at."""
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            return f"tcp://{ray.util.get_node_ip_address()}:{probe.getsockname()[1]}"
+
+    def join(self, address: str) -> int:
+        """Meet the other ranks; returns the number of this process."""
+        placement = self._placement
+        if placement.num_workers > 1 or placement.sharding != "replicate":
+            self._ranks = Ranks.join(
+                self._rank,
+                placement.num_workers,
+                address=address,
+                device=placement.device,
+                timeout_s=placement.timeout_s,
+            )
+        return os.getpid()
 
     @property
     def learner(self) -> Learner:
@@ -34,11 +58,20 @@ class LearnerWorker:
             raise RuntimeError("learner: no model is loaded; call load() first")
         return self._learner
 
-    def load(self, model_folder: str, config: LearnerConfig, device: str, seed: int) -> None:
+    def load(self, model_folder: str, config: LearnerConfig, seed: int) -> None:
         self._learner = None  # free the old one first
-        self._learner = Learner(model_folder, config, device=device, seed=seed)
+        placement = self._placement
+        self._learner = Learner(
+            model_folder,
+            config,
+            device=placement.device,
+            seed=seed,
+            ranks=self._ranks,
+            sharding=placement.sharding,
+            offload_optimizer=placement.offload_optimizer,
+        )
 
-    def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         return getattr(self.learner, method)(*args, **kwargs)
 
     def release(self) -> None:
@@ -46,29 +79,29 @@ class LearnerWorker:
 
 
 class RemoteLearner:
-    """The controller's handle on the learner actor; its methods are those of `Learner`."""
+    """The controller's handle on the ranks; its methods are those of `Learner`, and every rank carries each out."""
 
     def __init__(self, placement: LearnerPlacement) -> None:
         self._placement = placement
-        threads = placement.num_threads or os.cpu_count() or 1
-        self._actor = (
-            ray.remote(LearnerWorker)
-            .options(
-                num_cpus=0,
-                num_gpus=placement.num_gpus,
-                runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads)}},
-            )
-            .remote(threads)
+        cores = os.cpu_count() or 1
+        threads = placement.num_threads or max(1, cores // placement.num_workers)
+        actor = ray.remote(LearnerWorker).options(
+            num_cpus=0,
+            num_gpus=placement.num_gpus,
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads)}},
         )
+        self._actors = [actor.remote(rank, placement, threads) for rank in range(placement.num_workers)]
+        address = self._get([self._actors[0].address.remote()])[0]
+        self.process_ids: list[int] = self._get([worker.join.remote(address) for worker in self._actors])
 
     def load(self, model_folder: str | Path, config: LearnerConfig, *, seed: int) -> None:
-        self._get(self._actor.load.remote(str(model_folder), config, self._placement.device, seed))
+        self._get([worker.load.remote(str(model_folder), config, seed) for worker in self._actors])
 
     def sft_step(self, samples: Sequence[TrainingSample]) -> StepResult:
-        return self._call("sft_step", list(samples))
+        return self._call("sft_step", ray.put(list(samples)))
 
     def rl_step(self, samples: Sequence[TrainingSample], **kwargs: Any) -> StepResult:
-        return self._call("rl_step", list(samples), **kwargs)
+        return self._call("rl_step", ray.put(list(samples)), **kwargs)
 
     def logprobs(
         self,
@@ -77,11 +110,11 @@ class RemoteLearner:
         temperature: float = 1.0,
         loss_masks: Sequence[Sequence[int]] | None = None,
     ) -> list[list[float]]:
-        return self._call("logprobs", rows, temperature=temperature, loss_masks=loss_masks)
+        return self._call("logprobs", ray.put(rows), temperature=temperature, loss_masks=loss_masks)
 
     def weights_reference(self) -> Any:
         """A reference to the weights in the object store, to hand to the rollout workers."""
-        return self._actor.call.remote("weights", (), {})
+        return self._begin("weights")[0]  # the first rank's; the others only help to gather them
 
     def save_state(self, folder: str | Path) -> None:
         self._call("save_state", str(folder))
@@ -93,16 +126,25 @@ class RemoteLearner:
         self._call("export", str(folder), tokenizer)
 
     def release(self) -> None:
-        self._get(self._actor.release.remote())
+        self._get([worker.release.remote() for worker in self._actors])
 
     def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        return self._get(self._actor.call.remote(method, args, kwargs))
+        """What the first rank answers, when all have."""
+        return self._get(self._begin(method, *args, **kwargs))[0]
 
-    def _get(self, reference: Any) -> Any:
+    def _begin(self, method: str, *args: Any, **kwargs: Any) -> list[Any]:
+        return [worker.call.remote(method, *args, **kwargs) for worker in self._actors]
+
+    def _get(self, references: list[Any]) -> list[Any]:
+        """The answers of all ranks; the first error of any rank ends the wait, for the others may wait for that one."""
+        waiting = list(references)
         try:
-            return ray.get(reference, timeout=self._placement.timeout_s)
-        except ray.exceptions.GetTimeoutError as error:
-            raise RuntimeError(f"learner: no answer within timeout_s={self._placement.timeout_s:g}") from error
+            while waiting:
+                ready, waiting = ray.wait(waiting, num_returns=1, timeout=self._placement.timeout_s)
+                if not ready:
+                    raise RuntimeError(f"learner: no answer within timeout_s={self._placement.timeout_s:g}")
+                ray.get(ready[0])
+            return ray.get(references)
         except ray.exceptions.ActorDiedError as error:
             raise RuntimeError(f"learner: its process died: {' '.join(str(error).split())}") from error
         except ray.exceptions.RayTaskError as error:
@@ -111,5 +153,6 @@ class RemoteLearner:
             raise
 
     def close(self) -> None:
-        with contextlib.suppress(ray.exceptions.RayError):  # it may be dead already, which is what is wanted
-            ray.kill(self._actor)
+        for worker in self._actors:
+            with contextlib.suppress(ray.exceptions.RayError):  # it may be dead already, which is what is wanted
+                ray.kill(worker)
