@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from data.records import TrainingSample, UserError
 from learner.checkpoint import CheckpointError
-from learner.learner import Learner, LearnerConfig, NonFiniteGradientError, StepTotals, learning_rate
+from learner.learner import Learner, LearnerConfig, NonFiniteGradientError, learning_rate
 from learner.losses import LossConfig
 from learner.model_folder import engine_state_dict, load_model
 from tests.learner.tiny_models import (
@@ -39,16 +39,12 @@ def learner(folder: Path, **config: Any) -> Learner:
 
 
 class Recorder:
-    """Stands where the all-reduce stands: keeps the gradients and adds those of another rank."""
+    """Stands where the all-reduce stands and keeps the gradients."""
 
-    def __init__(self, other: list[Tensor] | None = None) -> None:
-        self.other = other
+    def __init__(self) -> None:
         self.gradients: list[Tensor] = []
 
     def __call__(self, gradients: list[Tensor]) -> None:
-        if self.other is not None:
-            for gradient, addend in zip(gradients, self.other, strict=True):
-                gradient += addend
         self.gradients = [gradient.clone() for gradient in gradients]
 
 
@@ -103,20 +99,17 @@ def test_one_sample_a_micro_batch_equals_all_in_one(folder: Path) -> None:
             torch.testing.assert_close(found, reference, rtol=1e-5, atol=1e-6)
 
 
-def test_two_ranks_with_global_denominators_equal_one(folder: Path) -> None:
-    samples = random_samples(LENGTHS)
-    for left, right in ((samples[:1], samples[1:]), (samples, []), (samples, random_samples([6], prompt=6))):
-        together = list(left) + list(right)
-        expected, _ = recorded(folder, together)
-        totals = StepTotals.of(together)
-        first, second = learner(folder), learner(folder)
-        alone = Recorder()
-        first.reduce_gradients = alone
-        first.rl_step(right, totals=totals)  # without rows, or with masked rows only, it still takes part
-        both = Recorder(alone.gradients)
-        second.reduce_gradients = both
-        second.rl_step(left, totals=totals)
-        torch.testing.assert_close(both.gradients, expected, rtol=1e-5, atol=1e-6)
+def test_a_shared_prompt_changes_no_gradient(folder: Path) -> None:
+    samples = random_samples([20, 17, 25, 19, 12], prompt=10)
+    samples = [replace(sample, token_ids_T=(*range(10), *sample.token_ids_T[10:])) for sample in samples]
+    for kind in ("sft", "rl"):
+        expected, alone = recorded(folder, samples, kind, microbatch_tokens=100, share_prompts=False)
+        for size, saved in ((100, 40), (50, 30)):  # all five in one micro-batch, or in two
+            found, metrics = recorded(folder, samples, kind, microbatch_tokens=size)
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+            assert metrics["loss"] == pytest.approx(alone["loss"], abs=1e-6)
+            assert metrics["shared_prompt_share"] == pytest.approx(saved / 93)
+        assert alone["shared_prompt_share"] == 0.0
 
 
 def test_sft_loss_is_mean_negative_log_likelihood_of_masked_tokens(folder: Path) -> None:
