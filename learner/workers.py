@@ -20,6 +20,9 @@ from learner.learner import Learner, LearnerConfig
 from learner.placement import LearnerPlacement
 from learner.ranks import Ranks
 
+_DEATH_KNOWN_S = 10.0
+"""How long Ray may take to notice that a process is gone."""
+
 
 class LearnerWorker:
     """The body of one Ray actor: a `Learner` that is replaced when a stage starts."""
@@ -150,7 +153,18 @@ class RemoteLearner:
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, UserError):
                 raise UserError(str(error.cause)) from error
+            self._raise_if_one_died(waiting)
             raise
+
+    def _raise_if_one_died(self, waiting: Sequence[Any]) -> None:
+        """A rank that loses another one says so first, in the words of its transport; this names the one that died."""
+        for reference in waiting:
+            try:
+                ray.get(reference, timeout=_DEATH_KNOWN_S)
+            except ray.exceptions.ActorDiedError as error:
+                raise RuntimeError(f"learner: its process died: {' '.join(str(error).split())}") from error
+            except ray.exceptions.RayError:  # it lives, or lost its partner too: not the cause
+                continue
 
     def close(self) -> None:
         for worker in self._actors:

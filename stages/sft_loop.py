@@ -89,7 +89,12 @@ def run_sft(
                 "stage": context.stage,
                 "step": step + 1,
                 **metrics,
-                "timing": {"step_s": seconds, "tokens_per_s": metrics["num_tokens"] / seconds},
+                "timing": {
+                    "step_s": seconds,
+                    "tokens_per_s": metrics["num_tokens"] / seconds,
+                    "flops_per_s": metrics.get("model_flops", 0.0) / seconds,
+                    **result.timing,
+                },
             }
         )
         context.progress.update(step + 1, loss=metrics["loss"], tokens_per_s=metrics["num_tokens"] / seconds)
