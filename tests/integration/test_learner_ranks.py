@@ -60,9 +60,8 @@ def test_two_ranks_take_the_step_of_one_save_and_export_it(folder: Path, tmp_pat
         torch.testing.assert_close(exported.weights(), weights, rtol=0, atol=0)
     finally:
         ranks.close()
-        gone, alive = psutil.wait_procs(
-            [psutil.Process(pid) for pid in ranks.process_ids if psutil.pid_exists(pid)], 20
-        )
+        processes = [psutil.Process(number) for number in ranks.process_ids if psutil.pid_exists(number)]
+        alive = psutil.wait_procs(processes, timeout=20)[1]
     assert not alive
 
 
