@@ -23,6 +23,7 @@ from transformers import PreTrainedTokenizerBase
 
 from data.records import StepResult, TrainingSample, UserError
 from learner.flops import ModelFlops
+from learner.head_loss import TokenLoss
 from learner.learner_config import LearnerConfig, learning_rate
 from learner.losses import policy_loss, reduce_metrics, sft_loss
 from learner.model_folder import engine_state_dict, export_model, load_model
@@ -31,6 +32,7 @@ from learner.policy_network import PolicyNetwork
 from learner.ranks import Ranks
 from learner.sharding import gather_on_first, shard_network, whole
 from learner.step_timer import StepTimer
+from learner.step_work import StepWork
 from learner.trainer_state import read_trainer_state, write_trainer_state
 
 __all__ = ["Learner", "LearnerConfig", "NonFiniteGradientError", "StepTotals", "learning_rate"]
@@ -43,6 +45,11 @@ NOTHING = TrainingSample.supervised((0,), (0,))
 
 Metrics = dict[str, Tensor]
 Rows = Sequence[Sequence[float]]
+MicroBatchLoss = Callable[[Tensor, Tensor, slice], tuple[Tensor, Metrics]]
+"""Loss and metrics of some of a micro-batch's loss tokens: of their log-probabilities and entropies, and which."""
+
+Objective = Callable[[PackedBatch, list[int], "StepTotals"], MicroBatchLoss]
+"""Makes the loss of a micro-batch, of the samples with these indices."""
 
 
 class NonFiniteGradientError(RuntimeError):
@@ -61,20 +68,6 @@ class StepTotals:
         """Loss tokens, and sequences that have at least one."""
         counts = [sum(sample.loss_mask_T) for sample in samples]
         return cls(sum(counts), sum(1 for count in counts if count))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _LossTokens:
-    """The tokens of one micro-batch that carry loss, in row order, as [1, N] for the losses."""
-
-    logprobs_BT: Tensor
-    entropy_BT: Tensor
-    batch: PackedBatch
-    indices: list[int]
-
-    def rows(self, rows: Rows) -> Tensor:
-        """Per-token values of the step's samples, given row by row, at these tokens."""
-        return self.batch.at_loss([rows[index] for index in self.indices]).unsqueeze(0)
 
 
 class Learner:
@@ -127,12 +120,15 @@ class Learner:
     def sft_step(self, samples: Sequence[TrainingSample]) -> StepResult:
         """One optimizer step on the mean negative log-likelihood of the loss tokens (nats a token)."""
 
-        def objective(tokens: _LossTokens, totals: StepTotals) -> tuple[Tensor, Metrics]:
-            mask_BT = torch.ones_like(tokens.logprobs_BT, dtype=torch.bool)
-            loss, metrics = sft_loss(tokens.logprobs_BT, mask_BT, num_loss_tokens=totals.num_loss_tokens)
-            return loss, metrics | {"entropy_sum": tokens.entropy_BT.detach().sum()}
+        def objective(batch: PackedBatch, indices: list[int], totals: StepTotals) -> MicroBatchLoss:
+            def loss_of(logprobs_C: Tensor, entropy_C: Tensor, rows: slice) -> tuple[Tensor, Metrics]:
+                mask_BT = torch.ones_like(logprobs_C[None], dtype=torch.bool)
+                loss, metrics = sft_loss(logprobs_C[None], mask_BT, num_loss_tokens=totals.num_loss_tokens)
+                return loss, metrics | {"entropy_sum": entropy_C.detach().sum()}
 
-        return self._optimizer_step(samples, objective)
+            return loss_of
+
+        return self._optimizer_step(samples, objective, separable=True)
 
     def rl_step(
         self,
@@ -157,32 +153,38 @@ class Learner:
                 f"proximal_logprobs={self.config.proximal_logprobs!r}, but the argument proximal is {given}"
             )
 
-        def objective(tokens: _LossTokens, totals: StepTotals) -> tuple[Tensor, Metrics]:
-            logprobs_BT, batch = tokens.logprobs_BT, tokens.batch
-            behavior_BT = batch.behavior_logprobs_N.unsqueeze(0)
-            proximal_BT = logprobs_BT.detach() if loss_config.takes_proximal else None
-            loss, metrics = policy_loss(
-                logprobs_BT,
-                behavior_BT,
-                batch.advantages_N.unsqueeze(0),
-                torch.ones_like(logprobs_BT, dtype=torch.bool),
-                config=loss_config,
-                num_loss_tokens=totals.num_loss_tokens,
-                num_sequences=totals.num_sequences,
-                sequence_ids_BT=batch.sequence_ids_N.unsqueeze(0),
-                proximal_logprobs_BT=proximal_BT if proximal is None else tokens.rows(proximal),
-                reference_logprobs_BT=None if reference is None else tokens.rows(reference),
-                entropy_BT=tokens.entropy_BT if loss_config.entropy_coef else tokens.entropy_BT.detach(),
-            )
-            gap_BT = (logprobs_BT.detach() - behavior_BT).abs()
-            return loss, metrics | {"engine_gap_mean_sum": gap_BT.sum(), "engine_gap_max": gap_BT.max()}
+        def objective(batch: PackedBatch, indices: list[int], totals: StepTotals) -> MicroBatchLoss:
+            given = {
+                name: batch.at_loss([rows[index] for index in indices])
+                for name, rows in (("proximal", proximal), ("reference", reference))
+                if rows is not None
+            }
 
-        return self._optimizer_step(samples, objective)
+            def loss_of(logprobs_C: Tensor, entropy_C: Tensor, rows: slice) -> tuple[Tensor, Metrics]:
+                logprobs_BT, behavior_BT = logprobs_C[None], batch.behavior_logprobs_N[None, rows]
+                own_BT = logprobs_BT.detach() if loss_config.takes_proximal else None
+                loss, metrics = policy_loss(
+                    logprobs_BT,
+                    behavior_BT,
+                    batch.advantages_N[None, rows],
+                    torch.ones_like(logprobs_BT, dtype=torch.bool),
+                    config=loss_config,
+                    num_loss_tokens=totals.num_loss_tokens,
+                    num_sequences=totals.num_sequences,
+                    sequence_ids_BT=batch.sequence_ids_N[None, rows],
+                    proximal_logprobs_BT=given["proximal"][None, rows] if "proximal" in given else own_BT,
+                    reference_logprobs_BT=given["reference"][None, rows] if "reference" in given else None,
+                    entropy_BT=(entropy_C if loss_config.entropy_coef else entropy_C.detach())[None],
+                )
+                gap_BT = (logprobs_BT.detach() - behavior_BT).abs()
+                return loss, metrics | {"engine_gap_mean_sum": gap_BT.sum(), "engine_gap_max": gap_BT.max()}
+
+            return loss_of
+
+        return self._optimizer_step(samples, objective, separable=loss_config.separable)
 
     def _optimizer_step(
-        self,
-        samples: Sequence[TrainingSample],
-        objective: Callable[[_LossTokens, StepTotals], tuple[Tensor, Metrics]],
+        self, samples: Sequence[TrainingSample], objective: Objective, *, separable: bool
     ) -> StepResult:
         totals = StepTotals.of(samples)
         if totals.num_loss_tokens < 1:
@@ -190,20 +192,13 @@ class Learner:
         timer = StepTimer(self.device)
         self.optimizer.zero_grad(set_to_none=True)
         parts: list[Metrics] = []
-        work = _Work()
+        work = StepWork()
         for indices in self._plan(samples)[self.ranks.rank]:
             with timer.phase("pack"):
                 batch = self._packed([samples[index] for index in indices] or [NOTHING])
+                loss_of = objective(batch, indices, totals)
             with timer.phase("forward"):
-                logprobs_N, entropy_N, num_slots = self.network(batch, with_entropy=True)
-                tokens = _LossTokens(
-                    logprobs_BT=logprobs_N.unsqueeze(0), entropy_BT=entropy_N.unsqueeze(0), batch=batch, indices=indices
-                )
-                if logprobs_N.numel():
-                    loss, metrics = objective(tokens, totals)
-                    parts.append(metrics)
-                else:
-                    loss = logprobs_N.sum()  # 0 with a graph: ranks that share weights must all run backward
+                loss, num_slots = self.network(batch, _recording(loss_of, parts), separable=separable)
             with timer.phase("backward"):
                 loss.backward()
             if indices:
@@ -219,7 +214,7 @@ class Learner:
         metrics_of_step["num_loss_tokens"] = metrics_of_step.pop("num_tokens")
         return StepResult(
             self.step,
-            metrics_of_step | _Work.total([rank_work for _, rank_work in gathered]).metrics() | {
+            metrics_of_step | StepWork.total([rank_work for _, rank_work in gathered]).metrics() | {
                 "grad_norm": grad_norm, "grad_clipped": float(grad_norm > self.config.max_grad_norm), "lr": lr,
                 "step_skipped": float(skipped), "skipped_steps": float(self.skipped_steps),
             },
@@ -295,7 +290,7 @@ class Learner:
         mine: dict[int, list[float]] = {}
         for indices in self._plan(samples)[self.ranks.rank]:
             batch = self._packed([samples[index] for index in indices] or [NOTHING])
-            logprobs_N, _, _ = self.network(batch, with_entropy=False)
+            logprobs_N, _ = self.network(batch)
             for index, values in zip(indices, batch.rows_of(logprobs_N.cpu()), strict=False):
                 mine[index] = values.tolist()
         scored = {index: row for part in self.ranks.gather(mine) for index, row in part.items()}
@@ -356,37 +351,17 @@ class Learner:
         return ["weights", "optimizer", "schedule", *COUNTERS, "torch_rng"]
 
 
-@dataclass(slots=True)
-class _Work:
-    """What the micro-batches of a step amounted to."""
+def _recording(loss_of: MicroBatchLoss, parts: list[Metrics]) -> TokenLoss:
+    """The loss alone, with the metrics of every call kept in `parts`; nothing is asked where no token carries loss."""
 
-    num_microbatches: int = 0
-    num_tokens: int = 0
-    num_distinct: int = 0
-    num_slots: int = 0
-    model_flops: float = 0.0
+    def token_loss(logprobs_C: Tensor, entropy_C: Tensor, rows: slice) -> Tensor:
+        if not logprobs_C.numel():
+            return logprobs_C.sum()  # 0 with a graph: ranks that share weights must all run backward
+        loss, metrics = loss_of(logprobs_C, entropy_C, rows)
+        parts.append(metrics)
+        return loss
 
-    def add(self, batch: PackedBatch, num_slots: int, flops: ModelFlops) -> None:
-        self.num_microbatches += 1
-        self.num_tokens += batch.num_row_tokens
-        self.num_distinct += batch.num_tokens
-        self.num_slots += num_slots
-        self.model_flops += flops.train(batch.num_tokens, batch.lengths, int(batch.target_ids_N.shape[0]))
-
-    @classmethod
-    def total(cls, parts: Sequence[_Work]) -> _Work:
-        return cls(*(sum(getattr(part, name) for part in parts) for name in cls.__slots__))
-
-    def metrics(self) -> dict[str, float]:
-        """Tokens of all samples, the share of them that a shared prompt saved, the share of attention that was padding,
-        and the operations that the model needs for them."""
-        return {
-            "num_microbatches": float(self.num_microbatches),
-            "num_tokens": float(self.num_tokens),
-            "shared_prompt_share": 1.0 - self.num_distinct / self.num_tokens,
-            "padding_share": 1.0 - self.num_tokens / self.num_slots,
-            "model_flops": self.model_flops,
-        }
+    return token_loss
 
 
 def _json(config: LearnerConfig) -> dict[str, Any]:
