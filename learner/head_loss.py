@@ -4,7 +4,7 @@
 losses of training are nearly always a sum over tokens. Then the derivative at a token is known as soon as its own
 log-probability is, and the chunk's gradients can be taken on the spot: one product with the head less, one exponential
 less, and still nothing that grows with tokens times vocabulary. (The idea is that of Liger Kernel's fused linear
-cross-entropy, Hsu et al. 2024, arXiv 2410.10989, section 3.2; here the loss may be any separable one, and the entropy
+cross-entropy, Hsu et al. 2024, arXiv 2410.10989; here the loss may be any separable one, and the entropy
 comes with it.)
 
 Shape suffixes: N selected tokens, H hidden size, V vocabulary, C tokens of one chunk.
