@@ -22,8 +22,9 @@ from data.chat import STOP_THINKING, THINK_CLOSE, THINK_OPEN
 from data.model_folder import require_model_folder
 from data.records import Completion, FinishReason, UserError, VersionSpan
 from data.tokenizer import end_token_ids, require_chat_tokens
+from rollout.agent_loop import run_to_end
 from rollout.config import EngineConfig
-from rollout.policy import GenerationRequest, require_distinct
+from rollout.policy import EpisodeSetup, GenerationRequest
 
 
 def _prepare_environment(config: EngineConfig) -> None:
@@ -90,7 +91,6 @@ class Engine:
         self._end_ids = list(end_token_ids(self.tokenizer))
         self._pending: dict[str, GenerationRequest] = {}
         self._serial = 0
-        self.num_generated_tokens = 0
         self.version = version
         self._set_version(version)
         self._collective_rpc(_recognise_natural_end, self._stop_thinking_ids, self._think_close_ids)
@@ -143,31 +143,24 @@ class Engine:
         self,
         requests: Sequence[GenerationRequest],
         *,
+        episodes: Mapping[str, EpisodeSetup] | None = None,
         on_progress: Callable[[int, int], None] | None = None,
         on_finished: Callable[[Sequence[Completion]], None] | None = None,
     ) -> list[Completion]:
-        """Run `requests` to their end; completions come in the order of the requests."""
+        """Run `requests` to their end (`rollout.policy.Policy`); completions come in the order of the requests."""
         if self._pending:
             raise RuntimeError(
                 f"engine: {len(self._pending)} requests are still in flight; finish them before generate()"
             )
-        require_distinct(requests)
         self.reset_prefix_cache()  # the same batch gives the same bits whatever ran before it
-        for request in requests:
-            self.submit(request)
-        done: dict[tuple[str, int], Completion] = {}
-        tokens = 0
-        while self._pending:
-            finished = self.step()
-            for completion in finished:
-                done[completion.prompt_uid, completion.sample_index] = completion
-                tokens += len(completion.token_ids)
-            if finished and on_finished:
-                on_finished(finished)
-            if finished and on_progress:
-                on_progress(len(done), tokens)
-        self.num_generated_tokens += tokens
-        return [done[request.prompt_uid, request.sample_index] for request in requests]
+        return run_to_end(
+            self,
+            requests,
+            tokenizer=self.tokenizer,
+            episodes=episodes,
+            on_progress=on_progress,
+            on_finished=on_finished,
+        )
 
     def score(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
         """Log-probability in nats at temperature 1 of every token of `rows` given those before it; the first's is 0.

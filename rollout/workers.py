@@ -10,18 +10,29 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 
 from data.records import Completion, UserError
+from rollout.agent_loop import EpisodeLoop
 from rollout.config import EngineConfig, RolloutConfig
-from rollout.policy import GenerationRequest, require_distinct
+from rollout.policy import EpisodeSetup, GenerationRequest, require_distinct
 
 _SLICE_S = 1.0
 """How long a worker generates before it reports what has finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """What a worker did at one go: completions that are over, how many are not, tokens of the turns that ended."""
+
+    finished: list[Completion]
+    num_pending: int
+    num_sampled: int
 
 
 class RolloutWorker:
@@ -33,23 +44,26 @@ class RolloutWorker:
         from rollout.engine import Engine
 
         self.engine = Engine(model_folder, config)
+        self.loop = EpisodeLoop(self.engine, self.engine.tokenizer)
 
     def ready(self) -> int:
         """The number of the process that holds the engine, once the engine has started."""
         return os.getpid()
 
-    def begin(self, requests: Sequence[GenerationRequest]) -> None:
+    def begin(self, requests: Sequence[GenerationRequest], episodes: Mapping[str, EpisodeSetup]) -> None:
+        """Begin a batch; the same batch gives the same bits whatever ran before it."""
         self.engine.reset_prefix_cache()
         for request in requests:
-            self.engine.submit(request)
+            self.loop.submit(request, episodes.get(request.prompt_uid))
 
-    def advance(self, max_seconds: float) -> tuple[list[Completion], int]:
-        """Run engine steps for `max_seconds` or to the end; returns what finished and how many are still in flight."""
+    def advance(self, max_seconds: float) -> Slice:
+        """Run engine steps for `max_seconds` or to the end."""
         deadline = time.monotonic() + max_seconds
+        before = self.loop.num_sampled
         finished: list[Completion] = []
-        while self.engine.num_pending and time.monotonic() < deadline:
-            finished += self.engine.step()
-        return finished, self.engine.num_pending
+        while self.loop.num_pending and time.monotonic() < deadline:
+            finished += self.loop.step()
+        return Slice(finished, self.loop.num_pending, self.loop.num_sampled - before)
 
     def update_weights(self, weights: dict[str, Any], version: int) -> None:
         self.engine.update_weights(weights, version=version)
@@ -115,6 +129,7 @@ class RolloutPool:
         self,
         requests: Sequence[GenerationRequest],
         *,
+        episodes: Mapping[str, EpisodeSetup] | None = None,
         on_progress: Callable[[int, int], None] | None = None,
         on_finished: Callable[[Sequence[Completion]], None] | None = None,
     ) -> list[Completion]:
@@ -123,21 +138,21 @@ class RolloutPool:
         shards = _shards(requests, len(self._workers))
         done: dict[tuple[str, int], Completion] = {}
         tokens = 0
-        self._get_all([worker.begin.remote(shard) for worker, shard in zip(self._workers, shards, strict=True)])
+        setups = dict(episodes or {})
+        self._get_all([worker.begin.remote(shard, setups) for worker, shard in zip(self._workers, shards, strict=True)])
         running = {worker.advance.remote(_SLICE_S): index for index, worker in enumerate(self._workers)}
         while running:
             ready, waiting = ray.wait(list(running), num_returns=1, timeout=self.config.answer_timeout_s)
             if not ready:
                 raise self._silence(running[waiting[0]])
             index = running.pop(ready[0])
-            finished, num_pending = self._get(ready[0], index)
-            for completion in finished:
-                done[completion.prompt_uid, completion.sample_index] = completion
-                tokens += len(completion.token_ids)
-            if num_pending:
+            part: Slice = self._get(ready[0], index)
+            done |= {(completion.prompt_uid, completion.sample_index): completion for completion in part.finished}
+            tokens += part.num_sampled
+            if part.num_pending:
                 running[self._workers[index].advance.remote(_SLICE_S)] = index
-            if on_finished and finished:
-                on_finished(finished)
+            if on_finished and part.finished:
+                on_finished(part.finished)
             if on_progress:
                 on_progress(len(done), tokens)
         return [done[request.prompt_uid, request.sample_index] for request in requests]

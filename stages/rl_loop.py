@@ -195,9 +195,7 @@ class _Loop:
             purpose=self.context.stage,
             step=step,
         )
-        rollouts = self.services.roll_out(
-            self.pool, batch, requests, tokenizer=self.tokenizer, mode_gate=config.mode_gate
-        )
+        rollouts = self.services.roll_out(self.pool, batch, requests, mode_gate=config.mode_gate)
         timing |= {
             "generate_s": rollouts.generate_s,
             "score_s": rollouts.score_s,

@@ -8,12 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from data.chat import parse_completion
 from data.episodes import EpisodeLimits
 from data.records import Completion, Prompt, Score, ScoredCompletion
-from rewards.registry import get_task
+from rewards.registry import environment_factory, get_task
 from rewards.scorer import Scorer
 from rewards.task import ScoreRequest
 from rollout.agent_loop import run_episodes
@@ -46,7 +45,6 @@ def roll_out(
     requests: Sequence[GenerationRequest],
     *,
     scorer: Scorer,
-    tokenizer: Any,
     limits: EpisodeLimits,
     max_model_len: int,
     mode_gate: bool = False,
@@ -57,7 +55,7 @@ def roll_out(
     With `mode_gate` a completion in the wrong mode earns nothing.
     """
     by_uid = {prompt.uid: prompt for prompt in prompts}
-    made = {prompt.uid: get_task(prompt.task).environment for prompt in prompts}
+    made = {prompt.uid: environment_factory(prompt.task) for prompt in prompts}
     kinds = [get_task(by_uid[request.prompt_uid].task).reward_type for request in requests]
     batch = scorer.begin(num_preference=kinds.count("preference_model"))
     places: dict[tuple[str, int], int] = {}
@@ -78,7 +76,6 @@ def roll_out(
         requests,
         environments={uid: environment for uid, environment in made.items() if environment is not None},
         limits=limits,
-        tokenizer=tokenizer,
         max_model_len=max_model_len,
         on_progress=on_progress,
         on_finished=begin_scoring,

@@ -195,7 +195,6 @@ class Services:
         prompts: Sequence[Prompt],
         requests: Sequence[GenerationRequest],
         *,
-        tokenizer: Any,
         mode_gate: bool = False,
         on_progress: OnProgress | None = None,
     ) -> Rollouts:
@@ -208,7 +207,6 @@ class Services:
             prompts,
             requests,
             scorer=self.scorer,
-            tokenizer=tokenizer,
             limits=self.config.rollout.episodes,
             max_model_len=self.config.rollout.engine.max_model_len,
             mode_gate=mode_gate,
