@@ -34,34 +34,10 @@ from data.episodes import (
     text_between_turns,
 )
 from data.records import Completion, FinishReason, Message, Prompt, Segment, VersionSpan
-from rollout.policy import EpisodeSetup, GenerationRequest, Policy, Sampler, request_seed, require_distinct
+from rollout.policy import EpisodeSetup, GenerationRequest, Sampler, request_seed, require_distinct
 
 OnProgress = Callable[[int, int], None]
 OnFinished = Callable[[Sequence[Completion]], None]
-
-
-def run_episodes(
-    policy: Policy,
-    prompts: Sequence[Prompt],
-    requests: Sequence[GenerationRequest],
-    *,
-    environments: Mapping[str, EnvironmentFactory],
-    limits: EpisodeLimits,
-    max_model_len: int,
-    on_progress: OnProgress | None = None,
-    on_finished: OnFinished | None = None,
-) -> list[Completion]:
-    """Completions in the order of `requests`, those of episodes with all their turns.
-
-    `environments` maps the uid of a prompt to the maker of its environment; a prompt without one is answered in a
-    single turn. `limits` holds for each episode, `sampling.max_tokens` for each turn, `max_model_len` tokens for prompt
-    and completion together: an episode that has no room left ends with finish reason "length". An environment that
-    raises ends its episode with `ended` "environment error: …".
-    `on_progress` hears (requests that are over, tokens sampled so far); `on_finished` gets every completion that is
-    over, an episode as a whole, once and in any order.
-    """
-    setups = episode_setups(prompts, environments, limits=limits, max_model_len=max_model_len)
-    return policy.generate(requests, episodes=setups, on_progress=on_progress, on_finished=on_finished)
 
 
 def episode_setups(
@@ -71,7 +47,13 @@ def episode_setups(
     limits: EpisodeLimits,
     max_model_len: int,
 ) -> dict[str, EpisodeSetup]:
-    """What makes an episode of each prompt that has an environment, by the prompt's uid."""
+    """What makes an episode of each prompt that has an environment, by the prompt's uid (`Policy.generate`).
+
+    `environments` maps the uid of a prompt to the maker of its environment; a prompt without one is answered in a
+    single turn. `limits` holds for each episode, `sampling.max_tokens` for each turn, `max_model_len` tokens for prompt
+    and completion together: an episode that has no room left ends with finish reason "length". An environment that
+    raises ends its own episode, with `ended` "environment error: …".
+    """
     return {
         prompt.uid: EpisodeSetup(prompt, environments[prompt.uid], limits, max_model_len)
         for prompt in prompts

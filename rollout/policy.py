@@ -87,6 +87,24 @@ class Policy(Protocol):
         ...
 
 
+class ContinuousPolicy(Protocol):
+    """A policy that samples on while its caller does something else: `rollout.workers.RolloutPool`."""
+
+    @property
+    def capacity(self) -> int:
+        """Requests that can run at once; more than these only wait."""
+
+    @property
+    def num_in_flight(self) -> int:
+        """Requests whose completions `poll` has not returned yet."""
+
+    def submit(self, requests: Sequence[GenerationRequest], *, episodes: Mapping[str, EpisodeSetup]) -> None:
+        """Begin requests of one prompt beside those in flight, none of which has the same (prompt, sample)."""
+
+    def poll(self, timeout_s: float) -> list[Completion]:
+        """Completions that are over by now, waited for no longer than `timeout_s`; call it often."""
+
+
 class Sampler(Protocol):
     """A source of single turns, step by step: `rollout.engine.Engine`."""
 

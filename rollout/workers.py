@@ -25,6 +25,11 @@ from rollout.policy import EpisodeSetup, GenerationRequest, require_distinct
 _SLICE_S = 1.0
 """How long a worker generates before it reports what has finished."""
 
+_SHORT_SLICE_S = 0.1
+_SLICES_AHEAD = 2
+"""While others than the rollouts keep the controller busy: a weight update waits for the slices that are asked for, and
+an engine that has none left is idle."""
+
 
 @dataclass(frozen=True, slots=True)
 class Slice:
@@ -53,6 +58,10 @@ class RolloutWorker:
     def begin(self, requests: Sequence[GenerationRequest], episodes: Mapping[str, EpisodeSetup]) -> None:
         """Begin a batch; the same batch gives the same bits whatever ran before it."""
         self.engine.reset_prefix_cache()
+        self.submit(requests, episodes)
+
+    def submit(self, requests: Sequence[GenerationRequest], episodes: Mapping[str, EpisodeSetup]) -> None:
+        """Begin requests beside those in flight."""
         for request in requests:
             self.loop.submit(request, episodes.get(request.prompt_uid))
 
@@ -96,6 +105,9 @@ class RolloutPool:
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads)}},
         )
         self._workers = [actor.remote(str(model_folder), config.engine, path) for path in self._log_paths]
+        self._in_flight = [0] * config.num_workers
+        self._slices: dict[Any, int] = {}  # asked for and not answered, by worker
+        self._last_answer = 0.0
         self.process_ids: list[int] = []
         self._await_start()
 
@@ -134,6 +146,8 @@ class RolloutPool:
         on_finished: Callable[[Sequence[Completion]], None] | None = None,
     ) -> list[Completion]:
         """Sample all `requests`; completions come in their order. Requests of one prompt go to one worker."""
+        if self.num_in_flight:
+            raise RuntimeError(f"rollout: {self.num_in_flight} requests are in flight; poll() them before generate()")
         require_distinct(requests)
         shards = _shards(requests, len(self._workers))
         done: dict[tuple[str, int], Completion] = {}
@@ -156,6 +170,46 @@ class RolloutPool:
             if on_progress:
                 on_progress(len(done), tokens)
         return [done[request.prompt_uid, request.sample_index] for request in requests]
+
+    @property
+    def capacity(self) -> int:
+        return self.config.num_workers * self.config.engine.max_num_seqs
+
+    @property
+    def num_in_flight(self) -> int:
+        return sum(self._in_flight)
+
+    def submit(self, requests: Sequence[GenerationRequest], *, episodes: Mapping[str, EpisodeSetup]) -> None:
+        """Begin requests of one prompt on the worker that has the fewest in flight (`ContinuousPolicy`)."""
+        index = min(range(len(self._workers)), key=self._in_flight.__getitem__)
+        self._get(self._workers[index].submit.remote(requests, dict(episodes)), index)
+        self._in_flight[index] += len(requests)
+        self._last_answer = time.monotonic()
+        self._ask_for_slices()
+
+    def poll(self, timeout_s: float) -> list[Completion]:
+        """Completions that are over by now (`ContinuousPolicy`)."""
+        if not self._slices:
+            return []
+        ray.wait(list(self._slices), num_returns=1, timeout=timeout_s)
+        ready, waiting = ray.wait(list(self._slices), num_returns=len(self._slices), timeout=0)
+        if not ready and time.monotonic() - self._last_answer > self.config.answer_timeout_s:
+            raise self._silence(self._slices[waiting[0]])
+        finished: list[Completion] = []
+        for reference in ready:
+            index = self._slices.pop(reference)
+            part: Slice = self._get(reference, index)
+            self._in_flight[index] -= len(part.finished)
+            finished += part.finished
+            self._last_answer = time.monotonic()
+        self._ask_for_slices()
+        return finished
+
+    def _ask_for_slices(self) -> None:
+        for index, worker in enumerate(self._workers):
+            asked = sum(owner == index for owner in self._slices.values())
+            for _ in range(_SLICES_AHEAD - asked if self._in_flight[index] else 0):
+                self._slices[worker.advance.remote(_SHORT_SLICE_S)] = index
 
     def update_weights(self, weights: Any, *, version: int) -> None:
         """Give every worker `weights` (a dictionary or a reference to one) under the name `version`."""

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from data.chat import IM_END, ParsedCompletion
 from data.episodes import EpisodeLimits, Reply
 from data.records import Completion, Prompt
-from rollout.agent_loop import run_episodes, run_to_end
+from rollout.agent_loop import episode_setups, run_to_end
 from rollout.engine import Engine
 from rollout.groups import build_requests
 from rollout.policy import GenerationRequest, Policy, SamplingConfig
@@ -115,10 +115,9 @@ def episodes(
         prompts, tokenizer=pair.engine.tokenizer, group_size=8,
         sampling=SamplingConfig(max_tokens=48, temperature=temperature), run_seed=3, purpose="t",
     )  # fmt: skip
-    return run_episodes(
-        policy or pair.engine, prompts, requests[only], environments={prompt.uid: Talkative for prompt in prompts},
-        limits=EpisodeLimits(max_turns=8), max_model_len=max_model_len,
-    )  # fmt: skip
+    environments = {prompt.uid: Talkative for prompt in prompts}
+    setups = episode_setups(prompts, environments, limits=EpisodeLimits(max_turns=8), max_model_len=max_model_len)
+    return (policy or pair.engine).generate(requests[only], episodes=setups)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])

@@ -10,7 +10,7 @@ import pytest
 from data.chat import IM_END, ParsedCompletion, render
 from data.episodes import ENVIRONMENT_ERROR, EpisodeLimits, Reply, episode_texts
 from data.records import Completion, Message, Prompt, Segment, VersionSpan
-from rollout.agent_loop import ended_counts, run_episodes
+from rollout.agent_loop import ended_counts, episode_setups
 from rollout.groups import build_requests
 from rollout.policy import GenerationRequest, SamplingConfig, request_seed
 from tests.rollout.scripted_policy import TOKENIZER, OneByteAStep, Script, ScriptedPolicy, encode
@@ -90,13 +90,10 @@ def run(
     )
     if environments is None:
         environments = {prompt.uid: lambda reference: World(replies) for prompt in prompts}
-    return run_episodes(
-        policy,
-        prompts,
+    caps = EpisodeLimits(max_tokens=token_cap, **limits)
+    return policy.generate(
         requests,
-        environments=environments,
-        limits=EpisodeLimits(max_tokens=token_cap, **limits),
-        max_model_len=max_model_len,
+        episodes=episode_setups(prompts, environments, limits=caps, max_model_len=max_model_len),
         on_progress=on_progress,
         on_finished=on_finished,
     )

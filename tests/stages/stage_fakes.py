@@ -20,9 +20,9 @@ from rewards.scorer import Scorer
 from rewards.task import ScoreRequest, make_prompt
 from rewards.verifier_pool import VerifierPool
 from rollout.agent_loop import run_to_end
-from rollout.policy import GenerationRequest
+from rollout.policy import EpisodeSetup, GenerationRequest
 from stages.progress import Progress
-from stages.rollouts import Rollouts, roll_out
+from stages.rollouts import Rollouts, roll_out, setups_of
 from stages.services import SyncCheck
 from stages.stage_context import StageContext
 from tests.data.byte_tokenizer import byte_tokenizer
@@ -197,6 +197,12 @@ class FakeServices:
             scorer=self.scorer, limits=EpisodeLimits(), max_model_len=4096,
             mode_gate=mode_gate, on_progress=on_progress,
         )  # fmt: skip
+
+    def episode_setups(self, prompts: Sequence[Prompt]) -> dict[str, EpisodeSetup]:
+        return setups_of(prompts, limits=EpisodeLimits(), max_model_len=4096)
+
+    def check_error_share(self, scores: Sequence[Score], examples: Callable[[], list[str]]) -> None:
+        assert all(score.outcome != "error" for score in scores), examples()
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         return self.scorer.score_all(requests)
