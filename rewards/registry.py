@@ -12,9 +12,12 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import rewards.tasks
+from data.episodes import Environment, EnvironmentFactory
 from data.records import UserError
 from rewards.task import Task
 
@@ -89,6 +92,25 @@ def load_user_task(path: str | Path) -> Task:
 def user_file(name: str) -> Path | None:
     """The file a task was loaded from when it is a user's own, so that a worker process can load it too."""
     return _user_files.get(name)
+
+
+@dataclass(frozen=True, slots=True)
+class _UserEnvironment:
+    """Makes the environments of a user's task; another process that gets it loads the file itself."""
+
+    path: str
+
+    def __call__(self, reference: Any) -> Environment:
+        factory = load_user_task(self.path).environment
+        if factory is None:
+            raise ValueError(f"task file {self.path!r} has no environment any more")
+        return factory(reference)
+
+
+def environment_factory(name: str) -> EnvironmentFactory | None:
+    """What makes the environments of a task's episodes, None for a task of a single turn; may be sent to a process."""
+    factory, file = get_task(name).environment, user_file(get_task(name).name)
+    return _UserEnvironment(str(file)) if factory is not None and file is not None else factory
 
 
 @functools.cache

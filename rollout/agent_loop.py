@@ -1,10 +1,12 @@
 """Episodes of several turns: the policy speaks, an environment answers, and the tokens of both become training rows.
 
-    requests -> policy.generate -> Episode.take -> tool results as forced tokens -> the next round's requests -> …
+    request -> Sampler.submit … step -> Episode.take -> tool results as forced tokens -> the next turn's request -> …
 
-Rounds run in lockstep: the next turns of all episodes that go on are one batch of `policy.generate`, in the order of
-the requests, each seeded by its first request and the number of the turn. Nothing depends on which episode is quick, so
-a run repeats exactly and a resumed one equals an uninterrupted one; the price is that a round waits for its slowest.
+No episode waits for another: `EpisodeLoop` lives beside the engine and submits an episode's next turn between the step
+in which its turn ended and the next one, so that the engine's batch stays full. A turn is seeded by its episode's first
+request and its number, and which turns share a step is a function of the requests alone, never of the clock: a run
+repeats exactly and a resumed one equals an uninterrupted one. Environments run in the engine's process; one that takes
+long holds up the next step.
 
 Sampled ids are kept as they came. Tool results are encoded apart and appended as `forced` tokens: no loss, no
 log-probability. A user message is a new query, before which the chat format drops all reasoning, so the history is
@@ -32,62 +34,56 @@ from data.episodes import (
     text_between_turns,
 )
 from data.records import Completion, FinishReason, Message, Prompt, Segment, VersionSpan
-from rollout.policy import GenerationRequest, Policy, request_seed
+from rollout.policy import EpisodeSetup, GenerationRequest, Sampler, request_seed, require_distinct
 
 OnProgress = Callable[[int, int], None]
 OnFinished = Callable[[Sequence[Completion]], None]
 
 
-def run_episodes(
-    policy: Policy,
+def episode_setups(
     prompts: Sequence[Prompt],
+    environments: Mapping[str, EnvironmentFactory],
+    *,
+    limits: EpisodeLimits,
+    max_model_len: int,
+) -> dict[str, EpisodeSetup]:
+    """What makes an episode of each prompt that has an environment, by the prompt's uid (`Policy.generate`).
+
+    `environments` maps the uid of a prompt to the maker of its environment; a prompt without one is answered in a
+    single turn. `limits` holds for each episode, `sampling.max_tokens` for each turn, `max_model_len` tokens for prompt
+    and completion together: an episode that has no room left ends with finish reason "length". An environment that
+    raises ends its own episode, with `ended` "environment error: …".
+    """
+    return {
+        prompt.uid: EpisodeSetup(prompt, environments[prompt.uid], limits, max_model_len)
+        for prompt in prompts
+        if prompt.uid in environments
+    }
+
+
+def run_to_end(
+    sampler: Sampler,
     requests: Sequence[GenerationRequest],
     *,
-    environments: Mapping[str, EnvironmentFactory],
-    limits: EpisodeLimits,
     tokenizer: Any,
-    max_model_len: int,
+    episodes: Mapping[str, EpisodeSetup] | None = None,
     on_progress: OnProgress | None = None,
     on_finished: OnFinished | None = None,
 ) -> list[Completion]:
-    """Completions in the order of `requests`, those of episodes with all their turns.
-
-    `environments` maps the uid of a prompt to the maker of its environment; a prompt without one is answered in a
-    single turn, exactly as `policy.generate` gives it. `limits` holds for each episode, `sampling.max_tokens` for each
-    turn, `max_model_len` tokens for prompt and completion together: an episode that has no room left ends with finish
-    reason "length". An environment that raises ends its episode with `ended` "environment error: …".
-    `on_progress` hears (requests that are over, tokens sampled so far); `on_finished` gets every completion that is
-    over, an episode as a whole, once and in any order.
-    """
-    by_uid = {prompt.uid: prompt for prompt in prompts}
-    running = {
-        index: _Rollout(by_uid[request.prompt_uid], request, environments[request.prompt_uid], limits, tokenizer)
-        for index, request in enumerate(requests)
-        if request.prompt_uid in environments
-    }
-    batch = {i: running[i].first_request() if i in running else request for i, request in enumerate(requests)}
-    results: dict[int, Completion] = {}
-    num_sampled = 0
-    while batch:
-        hears = _later_round(on_progress, len(results), num_sampled)
-        completions = policy.generate(
-            list(batch.values()), on_progress=hears, on_finished=_single_turns(on_finished, environments)
-        )
-        num_sampled += sum(len(completion.token_ids) for completion in completions)
-        following: dict[int, GenerationRequest] = {}
-        for index, completion in zip(batch, completions, strict=True):
-            rollout = running.get(index)
-            request = rollout.take(completion, max_model_len) if rollout else None
-            if request is not None:
-                following[index] = request
-            elif rollout is None:
-                results[index] = completion
-            else:
-                results[index] = rollout.result()
-                if on_finished is not None:
-                    on_finished([results[index]])
-        batch = following
-    return [results[index] for index in range(len(requests))]
+    """`Policy.generate` for a sampler in this process."""
+    require_distinct(requests)
+    loop = EpisodeLoop(sampler, tokenizer)
+    for request in requests:
+        loop.submit(request, (episodes or {}).get(request.prompt_uid))
+    done: dict[tuple[str, int], Completion] = {}
+    while loop.num_pending:
+        finished = loop.step()
+        done |= {(completion.prompt_uid, completion.sample_index): completion for completion in finished}
+        if finished and on_finished:
+            on_finished(finished)
+        if finished and on_progress:
+            on_progress(len(done), loop.num_sampled)
+    return [done[request.prompt_uid, request.sample_index] for request in requests]
 
 
 def ended_counts(completions: Sequence[Completion]) -> dict[str, int]:
@@ -97,38 +93,58 @@ def ended_counts(completions: Sequence[Completion]) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _single_turns(on_finished: OnFinished | None, environments: Mapping[str, EnvironmentFactory]) -> OnFinished | None:
-    """Hands on the completions that are over when they are sampled, which a turn of an episode is not."""
-    if on_finished is None:
-        return None
+class EpisodeLoop:
+    """Requests over a sampler of single turns: those of episodes come back when the whole episode is over.
 
-    def hand_on(completions: Sequence[Completion]) -> None:
-        if over := [completion for completion in completions if completion.prompt_uid not in environments]:
-            on_finished(over)
+    `num_sampled` counts the tokens of all turns that are over. Two requests in flight must differ in (prompt, sample).
+    """
 
-    return hand_on
+    def __init__(self, sampler: Sampler, tokenizer: Any) -> None:
+        self.sampler, self.tokenizer = sampler, tokenizer
+        self.num_sampled = 0
+        self._running: dict[tuple[str, int], _Rollout] = {}
 
+    @property
+    def num_pending(self) -> int:
+        """Requests that are not over; each has exactly one turn with the sampler."""
+        return self.sampler.num_pending
 
-def _later_round(on_progress: OnProgress | None, num_over: int, num_sampled: int) -> OnProgress | None:
-    """`on_progress` for a round that begins when some requests are over and some tokens are sampled."""
-    if on_progress is None:
-        return None
-    return lambda finished, tokens: on_progress(num_over + finished, num_sampled + tokens)
+    def submit(self, request: GenerationRequest, setup: EpisodeSetup | None = None) -> None:
+        """Queue one request; with `setup` it is the first turn of an episode."""
+        if setup is None:
+            self.sampler.submit(request)
+            return
+        rollout = _Rollout(setup, request, self.tokenizer)
+        self.sampler.submit(rollout.first_request())
+        self._running[request.prompt_uid, request.sample_index] = rollout
+
+    def step(self) -> list[Completion]:
+        """One step of the sampler, and the next turn of every episode whose turn it ended; returns what is over."""
+        over = []
+        for completion in self.sampler.step():
+            self.num_sampled += len(completion.token_ids)
+            name = (completion.prompt_uid, completion.sample_index)
+            rollout = self._running.get(name)
+            following = rollout.take(completion) if rollout else None
+            if following is not None:
+                self.sampler.submit(following)
+            elif rollout is not None:
+                del self._running[name]
+                over.append(rollout.result())
+            else:
+                over.append(completion)
+        return over
 
 
 class _Rollout:
     """The tokens of one episode under way."""
 
-    def __init__(
-        self,
-        prompt: Prompt,
-        request: GenerationRequest,
-        factory: EnvironmentFactory,
-        limits: EpisodeLimits,
-        tokenizer: Any,
-    ) -> None:
-        self.prompt, self.request, self.limits, self.tokenizer = prompt, request, limits, tokenizer
-        self.episode = Episode(factory, prompt.reference, limits, prefilled=prompt.enable_thinking is False)
+    def __init__(self, setup: EpisodeSetup, request: GenerationRequest, tokenizer: Any) -> None:
+        self.setup, self.request, self.tokenizer = setup, request, tokenizer
+        self.prompt, self.limits = setup.prompt, setup.limits
+        self.episode = Episode(
+            setup.factory, self.prompt.reference, self.limits, prefilled=self.prompt.enable_thinking is False
+        )
         self.end_id = tokenizer.convert_tokens_to_ids(IM_END)
         self.num_used = 0  # tokens sampled and come back so far, over all segments
         self.finish_reason: FinishReason = "stop"
@@ -145,7 +161,7 @@ class _Rollout:
     def first_request(self) -> GenerationRequest:
         return self._next_request(self.request.prompt_token_ids, self.limits.max_tokens, self.request.seed)
 
-    def take(self, completion: Completion, max_model_len: int) -> GenerationRequest | None:
+    def take(self, completion: Completion) -> GenerationRequest | None:
         """Add a sampled turn, carry it out and append what comes back; the next turn's request, None at the end."""
         offset = len(self.token_ids)
         self.spans += [
@@ -159,14 +175,15 @@ class _Rollout:
         if not self.token_ids or self.token_ids[-1] != self.end_id:
             self.episode.end(END_OF_DOCUMENT)  # the policy closed the text, not its turn: nothing can follow
             return None
-        return self._append_replies(replies, max_model_len)
+        return self._append_replies(replies)
 
-    def _append_replies(self, replies: Sequence[Message], max_model_len: int) -> GenerationRequest | None:
+    def _append_replies(self, replies: Sequence[Message]) -> GenerationRequest | None:
         between = self._encode(text_between_turns(replies, enable_thinking=self.prompt.enable_thinking))
         is_query = replies[0]["role"] == "user"
         next_prompt = self._rendered() if is_query else (*self.prompt_token_ids, *self.token_ids, *between)
         self.num_used += len(between)
-        room_in_episode, room_in_context = self.limits.max_tokens - self.num_used, max_model_len - len(next_prompt)
+        room_in_episode = self.limits.max_tokens - self.num_used
+        room_in_context = self.setup.max_model_len - len(next_prompt)
         if room_in_episode < 1 or room_in_context < 1:
             self.finish_reason = "length"
             self.episode.end(TOKEN_CAP if room_in_episode < 1 else CONTEXT_WINDOW)

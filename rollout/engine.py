@@ -22,8 +22,9 @@ from data.chat import STOP_THINKING, THINK_CLOSE, THINK_OPEN
 from data.model_folder import require_model_folder
 from data.records import Completion, FinishReason, UserError, VersionSpan
 from data.tokenizer import end_token_ids, require_chat_tokens
+from rollout.agent_loop import run_to_end
 from rollout.config import EngineConfig
-from rollout.policy import GenerationRequest, require_distinct
+from rollout.policy import EpisodeSetup, GenerationRequest
 
 
 def _prepare_environment(config: EngineConfig) -> None:
@@ -89,8 +90,9 @@ class Engine:
         self._stop_thinking_ids = encode(STOP_THINKING, add_special_tokens=False)
         self._end_ids = list(end_token_ids(self.tokenizer))
         self._pending: dict[str, GenerationRequest] = {}
+        self._over: list[Completion] = []  # ended in a step that was taken for scoring
         self._serial = 0
-        self.num_generated_tokens = 0
+        self._cache_salt = 0
         self.version = version
         self._set_version(version)
         self._collective_rpc(_recognise_natural_end, self._stop_thinking_ids, self._think_close_ids)
@@ -111,7 +113,7 @@ class Engine:
         self._pending[request_id] = request
         self._engine.add_request(
             request_id,
-            {"prompt_token_ids": list(request.prompt_token_ids)},
+            {"prompt_token_ids": list(request.prompt_token_ids), "cache_salt": str(self._cache_salt)},
             self._sampling_params(
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
@@ -129,56 +131,52 @@ class Engine:
 
     def step(self) -> list[Completion]:
         """One engine step: every running request gets at most one token; returns the completions that finished."""
-        finished = []
-        for output in self._engine.step():
-            if output.finished:
-                finished.append(self._completion(self._pending.pop(output.request_id), output.outputs[0]))
-        return finished
+        finished, self._over = self._over, []
+        return finished + (self._take(self._engine.step()) if self._pending else [])
+
+    def _take(self, outputs: Sequence[Any]) -> list[Completion]:
+        return [
+            self._completion(self._pending.pop(output.request_id), output.outputs[0])
+            for output in outputs
+            if output.finished
+        ]
 
     @property
     def num_pending(self) -> int:
-        return len(self._pending)
+        """Requests whose completions `step` has not returned yet."""
+        return len(self._pending) + len(self._over)
 
     def generate(
         self,
         requests: Sequence[GenerationRequest],
         *,
+        episodes: Mapping[str, EpisodeSetup] | None = None,
         on_progress: Callable[[int, int], None] | None = None,
         on_finished: Callable[[Sequence[Completion]], None] | None = None,
     ) -> list[Completion]:
-        """Run `requests` to their end; completions come in the order of the requests."""
-        if self._pending:
+        """Run `requests` to their end (`rollout.policy.Policy`); completions come in the order of the requests."""
+        if self.num_pending:
             raise RuntimeError(
-                f"engine: {len(self._pending)} requests are still in flight; finish them before generate()"
+                f"engine: {self.num_pending} requests are still in flight; finish them before generate()"
             )
-        require_distinct(requests)
         self.reset_prefix_cache()  # the same batch gives the same bits whatever ran before it
-        for request in requests:
-            self.submit(request)
-        done: dict[tuple[str, int], Completion] = {}
-        tokens = 0
-        while self._pending:
-            finished = self.step()
-            for completion in finished:
-                done[completion.prompt_uid, completion.sample_index] = completion
-                tokens += len(completion.token_ids)
-            if finished and on_finished:
-                on_finished(finished)
-            if finished and on_progress:
-                on_progress(len(done), tokens)
-        self.num_generated_tokens += tokens
-        return [done[request.prompt_uid, request.sample_index] for request in requests]
+        return run_to_end(
+            self,
+            requests,
+            tokenizer=self.tokenizer,
+            episodes=episodes,
+            on_progress=on_progress,
+            on_finished=on_finished,
+        )
 
     def score(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
         """Log-probability in nats at temperature 1 of every token of `rows` given those before it; the first's is 0.
 
         Runs as prompt log-probabilities (to which the engine never applies a temperature), so it uses the same kernels
         as generation does. The last token comes as the next one after the others: a row may fill the whole context,
-        which leaves a prompt of that length no room for the token that the engine insists on sampling.
+        which leaves a prompt of that length no room for the token that the engine insists on sampling. Requests in
+        flight go on meanwhile; rows share no cached keys and values with them or with each other.
         """
-        if self._pending:
-            raise RuntimeError(f"engine: {len(self._pending)} requests are still in flight; finish them before score()")
-        self.reset_prefix_cache()
         scored = [[0.0] * len(row) for row in rows]
         running: dict[str, int] = {}
         for index, row in enumerate(rows):
@@ -195,16 +193,18 @@ class Engine:
             request_id = f"score-{self._serial}"
             self._serial += 1
             running[request_id] = index
-            self._engine.add_request(request_id, {"prompt_token_ids": list(row[:-1])}, params)
+            prompt = {"prompt_token_ids": list(row[:-1]), "cache_salt": request_id}
+            self._engine.add_request(request_id, prompt, params)
         while running:
-            for output in self._engine.step():
-                if output.finished:
+            outputs = self._engine.step()
+            self._over += self._take([output for output in outputs if output.request_id in self._pending])
+            for output in outputs:
+                if output.finished and output.request_id in running:
                     index = running.pop(output.request_id)
                     entries = [*output.prompt_logprobs, output.outputs[0].logprobs[0]]
                     scored[index][1:] = [
                         entry[token].logprob for entry, token in zip(entries[1:], rows[index][1:], strict=True)
                     ]
-        self.reset_prefix_cache()
         return scored
 
     # ---- weights
@@ -212,8 +212,8 @@ class Engine:
     def update_weights(self, weights: Mapping[str, torch.Tensor], *, version: int) -> None:
         """Load `weights` (checkpoint names, `lm_head.weight` included) between two steps and name them `version`.
 
-        The prefix cache is emptied: keys and values of the old weights must not serve new requests. Requests in flight
-        keep theirs.
+        Keys and values of the old weights serve no request that is submitted from now on (`reset_prefix_cache`);
+        requests in flight keep theirs.
         """
         from rollout.weight_transfer import load_into_worker
 
@@ -228,10 +228,18 @@ class Engine:
         return self._collective_rpc(differing_tensors, dict(weights), tolerance)[0]
 
     def reset_prefix_cache(self) -> None:
-        if self.config.prefix_caching and not self._engine.reset_prefix_cache() and not self._pending:
+        """Let no later request use keys and values that are cached now.
+
+        The engine empties its cache only while no request holds a block of it. With requests in flight later ones
+        get another salt instead, under which they find nothing of what is there; the old blocks fall out in time.
+        """
+        if not self.config.prefix_caching or self._engine.reset_prefix_cache():
+            return
+        if not self._pending:
             raise RuntimeError(
                 "engine: the prefix cache could not be emptied; completions would mix two versions of weights"
             )
+        self._cache_salt += 1
 
     def _set_version(self, version: int) -> None:
         self.version = version

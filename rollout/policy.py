@@ -1,17 +1,18 @@
 """What the rest of the project asks of something that samples: requests in, completions out.
 
-The controller, the evaluation and the data stages see only this protocol; whether it is an engine in this process, Ray
-actors over many machines or a fake in a test is decided where a run is assembled.
+The controller, the evaluation and the data stages see only the protocol `Policy`; whether it is an engine in this
+process, Ray actors over many machines or a fake in a test is decided where a run is assembled.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from data.records import Completion, UserError
+from data.episodes import EnvironmentFactory, EpisodeLimits
+from data.records import Completion, Prompt, UserError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +54,19 @@ class GenerationRequest:
     want_logprobs: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class EpisodeSetup:
+    """What makes the completions of a prompt episodes of several turns; travels to the process of the engine.
+
+    `max_model_len` tokens are room for prompt and completion together.
+    """
+
+    prompt: Prompt
+    factory: EnvironmentFactory
+    limits: EpisodeLimits
+    max_model_len: int
+
+
 class Policy(Protocol):
     """A source of completions."""
 
@@ -60,14 +74,48 @@ class Policy(Protocol):
         self,
         requests: Sequence[GenerationRequest],
         *,
+        episodes: Mapping[str, EpisodeSetup] | None = None,
         on_progress: Callable[[int, int], None] | None = None,
         on_finished: Callable[[Sequence[Completion]], None] | None = None,
     ) -> list[Completion]:
-        """Completions in the order of `requests`; `on_progress` hears (finished requests, generated tokens).
+        """Completions in the order of `requests`; `on_progress` hears (requests that are over, tokens sampled so far).
 
-        `on_finished` gets every completion once, in any order, while others are still being sampled: what is done with
-        it there costs no time of its own.
+        Requests of a prompt whose uid is in `episodes` are played to their end (`rollout.agent_loop`). `on_finished`
+        gets every completion once, in any order, while others are still being sampled: what is done with it there costs
+        no time of its own.
         """
+        ...
+
+
+class ContinuousPolicy(Protocol):
+    """A policy that samples on while its caller does something else: `rollout.workers.RolloutPool`."""
+
+    @property
+    def capacity(self) -> int:
+        """Requests that can run at once; more than these only wait."""
+
+    @property
+    def num_in_flight(self) -> int:
+        """Requests whose completions `poll` has not returned yet."""
+
+    def submit(self, requests: Sequence[GenerationRequest], *, episodes: Mapping[str, EpisodeSetup]) -> None:
+        """Begin requests of one prompt beside those in flight, none of which has the same (prompt, sample)."""
+
+    def poll(self, timeout_s: float) -> list[Completion]:
+        """Completions that are over by now, waited for no longer than `timeout_s`; call it often."""
+
+
+class Sampler(Protocol):
+    """A source of single turns, step by step: `rollout.engine.Engine`."""
+
+    @property
+    def num_pending(self) -> int: ...
+
+    def submit(self, request: GenerationRequest) -> None:
+        """Queue one request; it takes part from the next step on."""
+
+    def step(self) -> list[Completion]:
+        """Go one token on with every request that runs; returns the completions that finished."""
         ...
 
 

@@ -10,18 +10,34 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 
 from data.records import Completion, UserError
+from rollout.agent_loop import EpisodeLoop
 from rollout.config import EngineConfig, RolloutConfig
-from rollout.policy import GenerationRequest, require_distinct
+from rollout.policy import EpisodeSetup, GenerationRequest, require_distinct
 
 _SLICE_S = 1.0
 """How long a worker generates before it reports what has finished."""
+
+_SHORT_SLICE_S = 0.1
+_SLICES_AHEAD = 2
+"""While others than the rollouts keep the controller busy: a weight update waits for the slices that are asked for, and
+an engine that has none left is idle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """What a worker did at one go: completions that are over, how many are not, tokens of the turns that ended."""
+
+    finished: list[Completion]
+    num_pending: int
+    num_sampled: int
 
 
 class RolloutWorker:
@@ -33,23 +49,30 @@ class RolloutWorker:
         from rollout.engine import Engine
 
         self.engine = Engine(model_folder, config)
+        self.loop = EpisodeLoop(self.engine, self.engine.tokenizer)
 
     def ready(self) -> int:
         """The number of the process that holds the engine, once the engine has started."""
         return os.getpid()
 
-    def begin(self, requests: Sequence[GenerationRequest]) -> None:
+    def begin(self, requests: Sequence[GenerationRequest], episodes: Mapping[str, EpisodeSetup]) -> None:
+        """Begin a batch; the same batch gives the same bits whatever ran before it."""
         self.engine.reset_prefix_cache()
-        for request in requests:
-            self.engine.submit(request)
+        self.submit(requests, episodes)
 
-    def advance(self, max_seconds: float) -> tuple[list[Completion], int]:
-        """Run engine steps for `max_seconds` or to the end; returns what finished and how many are still in flight."""
+    def submit(self, requests: Sequence[GenerationRequest], episodes: Mapping[str, EpisodeSetup]) -> None:
+        """Begin requests beside those in flight."""
+        for request in requests:
+            self.loop.submit(request, episodes.get(request.prompt_uid))
+
+    def advance(self, max_seconds: float) -> Slice:
+        """Run engine steps for `max_seconds` or to the end."""
         deadline = time.monotonic() + max_seconds
+        before = self.loop.num_sampled
         finished: list[Completion] = []
-        while self.engine.num_pending and time.monotonic() < deadline:
-            finished += self.engine.step()
-        return finished, self.engine.num_pending
+        while self.loop.num_pending and time.monotonic() < deadline:
+            finished += self.loop.step()
+        return Slice(finished, self.loop.num_pending, self.loop.num_sampled - before)
 
     def update_weights(self, weights: dict[str, Any], version: int) -> None:
         self.engine.update_weights(weights, version=version)
@@ -82,6 +105,9 @@ class RolloutPool:
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads)}},
         )
         self._workers = [actor.remote(str(model_folder), config.engine, path) for path in self._log_paths]
+        self._in_flight = [0] * config.num_workers
+        self._slices: dict[Any, int] = {}  # asked for and not answered, by worker
+        self._last_answer = 0.0
         self.process_ids: list[int] = []
         self._await_start()
 
@@ -115,32 +141,75 @@ class RolloutPool:
         self,
         requests: Sequence[GenerationRequest],
         *,
+        episodes: Mapping[str, EpisodeSetup] | None = None,
         on_progress: Callable[[int, int], None] | None = None,
         on_finished: Callable[[Sequence[Completion]], None] | None = None,
     ) -> list[Completion]:
         """Sample all `requests`; completions come in their order. Requests of one prompt go to one worker."""
+        if self.num_in_flight:
+            raise RuntimeError(f"rollout: {self.num_in_flight} requests are in flight; poll() them before generate()")
         require_distinct(requests)
         shards = _shards(requests, len(self._workers))
         done: dict[tuple[str, int], Completion] = {}
         tokens = 0
-        self._get_all([worker.begin.remote(shard) for worker, shard in zip(self._workers, shards, strict=True)])
+        setups = dict(episodes or {})
+        self._get_all([worker.begin.remote(shard, setups) for worker, shard in zip(self._workers, shards, strict=True)])
         running = {worker.advance.remote(_SLICE_S): index for index, worker in enumerate(self._workers)}
         while running:
             ready, waiting = ray.wait(list(running), num_returns=1, timeout=self.config.answer_timeout_s)
             if not ready:
                 raise self._silence(running[waiting[0]])
             index = running.pop(ready[0])
-            finished, num_pending = self._get(ready[0], index)
-            for completion in finished:
-                done[completion.prompt_uid, completion.sample_index] = completion
-                tokens += len(completion.token_ids)
-            if num_pending:
+            part: Slice = self._get(ready[0], index)
+            done |= {(completion.prompt_uid, completion.sample_index): completion for completion in part.finished}
+            tokens += part.num_sampled
+            if part.num_pending:
                 running[self._workers[index].advance.remote(_SLICE_S)] = index
-            if on_finished and finished:
-                on_finished(finished)
+            if on_finished and part.finished:
+                on_finished(part.finished)
             if on_progress:
                 on_progress(len(done), tokens)
         return [done[request.prompt_uid, request.sample_index] for request in requests]
+
+    @property
+    def capacity(self) -> int:
+        return self.config.num_workers * self.config.engine.max_num_seqs
+
+    @property
+    def num_in_flight(self) -> int:
+        return sum(self._in_flight)
+
+    def submit(self, requests: Sequence[GenerationRequest], *, episodes: Mapping[str, EpisodeSetup]) -> None:
+        """Begin requests of one prompt on the worker that has the fewest in flight (`ContinuousPolicy`)."""
+        index = min(range(len(self._workers)), key=self._in_flight.__getitem__)
+        self._get(self._workers[index].submit.remote(requests, dict(episodes)), index)
+        self._in_flight[index] += len(requests)
+        self._last_answer = time.monotonic()
+        self._ask_for_slices()
+
+    def poll(self, timeout_s: float) -> list[Completion]:
+        """Completions that are over by now (`ContinuousPolicy`)."""
+        if not self._slices:
+            return []
+        ray.wait(list(self._slices), num_returns=1, timeout=timeout_s)
+        ready, waiting = ray.wait(list(self._slices), num_returns=len(self._slices), timeout=0)
+        if not ready and time.monotonic() - self._last_answer > self.config.answer_timeout_s:
+            raise self._silence(self._slices[waiting[0]])
+        finished: list[Completion] = []
+        for reference in ready:
+            index = self._slices.pop(reference)
+            part: Slice = self._get(reference, index)
+            self._in_flight[index] -= len(part.finished)
+            finished += part.finished
+            self._last_answer = time.monotonic()
+        self._ask_for_slices()
+        return finished
+
+    def _ask_for_slices(self) -> None:
+        for index, worker in enumerate(self._workers):
+            asked = sum(owner == index for owner in self._slices.values())
+            for _ in range(_SLICES_AHEAD - asked if self._in_flight[index] else 0):
+                self._slices[worker.advance.remote(_SHORT_SLICE_S)] = index
 
     def update_weights(self, weights: Any, *, version: int) -> None:
         """Give every worker `weights` (a dictionary or a reference to one) under the name `version`."""

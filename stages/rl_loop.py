@@ -1,14 +1,14 @@
-"""The reinforcement-learning loop that reasoning RL and general RL share, synchronous: sample, score, learn, publish.
+"""The reinforcement-learning loop that reasoning RL and general RL share: sample, score, learn, publish.
 
 One pass of the loop is the paper's step: G completions for each of P prompts from the current policy, a verifier's
 score for each, group-relative advantages, uniform groups dropped, a few optimizer steps on minibatches of whole groups,
-and the new weights sent to the engines, which then have to agree with the learner.
+and the new weights sent to the engines, which then have to agree with the learner. With `max_staleness` above 0 the
+engines sample on meanwhile (`stages.async_rollouts`), and the policy of some completions is a few steps old.
 """
 
 from __future__ import annotations
 
 import math
-import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -23,8 +23,10 @@ from learner.learner import LearnerConfig
 from rewards.preference import group_diversity
 from rewards.registry import get_task
 from rollout.agent_loop import ended_counts
-from rollout.groups import assemble_groups, build_requests
+from rollout.groups import build_requests
 from rollout.policy import SamplingConfig, sampling_for_training
+from stages.async_rollouts import AsyncRollouts
+from stages.rollout_collection import RolloutPlan, RolloutSource, SyncRollouts
 from stages.services import Services
 from stages.stage_context import StageContext
 from stages.task_watch import TaskWatch, TaskWatchConfig
@@ -51,12 +53,15 @@ class RLConfig:
     `minibatches` optimizer steps are taken on each batch; all but the first are off-policy. `truncated` says what
     becomes of completions that ran out of room; `balance_tasks` gives every task of a batch the same root-mean-square
     advantage. `collapse_after` steps in a row with a mean reward under half of the best one so far stop the run.
+    `max_staleness` 0 is synchronous and repeats exactly; with k above 0 sampling and learning overlap, and a completion
+    is trained on at most k steps after the weights that sampled its oldest token.
     """
 
     num_steps: int = 40
     prompts_per_step: int = 32
     group_size: int = 8
     minibatches: int = 2
+    max_staleness: int = 0
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     entropy: EntropyControl = field(default_factory=EntropyControl)
@@ -83,16 +88,19 @@ class RLConfig:
                 f"minibatches: {self.minibatches} steps on one batch need the policy from before the first; set "
                 "learner.proximal_logprobs=recompute, or a loss without importance_cap, or minibatches=1"
             )
+        self._check_staleness()
 
-
-def batch_of_step(prompts: Sequence[Prompt], step: int, *, size: int, seed: int) -> list[Prompt]:
-    """The prompts of one step: passes over all prompts, each shuffled anew; a function of its arguments alone."""
-    size = min(size, len(prompts))
-    per_pass = len(prompts) // size
-    epoch, position = divmod(step, per_pass)
-    order = list(range(len(prompts)))
-    random.Random(f"rl/{seed}/{epoch}").shuffle(order)
-    return [prompts[index] for index in order[position * size : (position + 1) * size]]
+    def _check_staleness(self) -> None:
+        if self.max_staleness < 0:
+            raise UserError(f"max_staleness: {self.max_staleness} must be 0 (synchronous) or more")
+        loss = self.learner.objective
+        # CISPO's detached, clipped ratio to the behavior policy is a truncated importance weight too.
+        if self.max_staleness and loss.importance_cap is None and loss.surrogate != "cispo":
+            raise UserError(
+                f"max_staleness: {self.max_staleness} trains on completions of older weights, and this loss does not "
+                "weight them back to the present policy; set importance_cap in learner.loss_config (the default loss "
+                "has 2), or learner.loss=cispo, or max_staleness=0"
+            )
 
 
 def minibatch_samples(samples: Sequence[TrainingSample], count: int) -> list[list[TrainingSample]]:
@@ -122,11 +130,14 @@ def run_rl(
     loop = _Loop(prompts, config, start, services, context)
     metrics: dict[str, float] = {}
     context.progress.stage(context.stage, total_steps=config.num_steps, first_step=loop.step)
-    for step in range(loop.step, config.num_steps):
-        metrics = loop.run_step(step)
-        done = step + 1
-        if done % config.save_every == 0 and done < config.num_steps:
-            context.save(done, services.learner.save_state, loop.state())
+    try:
+        for step in range(loop.step, config.num_steps):
+            metrics = loop.run_step(step)
+            done = step + 1
+            if done % config.save_every == 0 and done < config.num_steps:
+                context.save(done, services.learner.save_state, loop.state())
+    finally:
+        loop.rollouts.close()
     return metrics
 
 
@@ -136,9 +147,8 @@ class _Loop:
     def __init__(
         self, prompts: Sequence[Prompt], config: RLConfig, start: Path, services: Services, context: StageContext
     ) -> None:
-        self.prompts, self.config, self.services, self.context = prompts, config, services, context
-        self.tokenizer = services.tokenizer(start)
-        self.pool = services.policy(start)
+        self.config, self.services, self.context = config, services, context
+        tokenizer, pool = services.tokenizer(start), services.policy(start)
         total = config.num_steps * config.minibatches
         services.learner.load(start, replace(config.learner, total_steps=total), seed=context.seed)
         state = context.restore(services.learner.load_state)
@@ -149,10 +159,15 @@ class _Loop:
         self.best_reward = float(state.get("best_reward", 0.0))
         self.low_steps = int(state.get("low_steps", 0))
         probe = build_requests(
-            prompts[:4], tokenizer=self.tokenizer, group_size=1, sampling=config.sampling, run_seed=0, purpose="probe"
+            prompts[:4], tokenizer=tokenizer, group_size=1, sampling=config.sampling, run_seed=0, purpose="probe"
         )
-        self.probe_rows = [list(request.prompt_token_ids) for request in probe]
-        services.publish(version=self.step, probe_rows=self.probe_rows)
+        services.publish(version=self.step, probe_rows=[list(request.prompt_token_ids) for request in probe])
+        plan = RolloutPlan(prompts, config, services, context, tokenizer)
+        self.rollouts: RolloutSource = (
+            AsyncRollouts(plan, pool, step=self.step, state=state.get("rollouts", {}))
+            if config.max_staleness
+            else SyncRollouts(plan, pool)
+        )
 
     def state(self) -> dict[str, Any]:
         return {
@@ -161,12 +176,14 @@ class _Loop:
             "tasks": self.watch.to_json(),
             "best_reward": self.best_reward,
             "low_steps": self.low_steps,
+            "rollouts": self.rollouts.state(),
         }
 
     def run_step(self, step: int) -> dict[str, float]:
         """One step: collect groups, drop uniform ones, learn, publish, record."""
         timing: dict[str, float] = {}
-        groups = self._collect_groups(step, timing)
+        with _timed(timing, "collect_s"):
+            groups = self.rollouts.collect(step, timing)
         samples, report = training_samples(
             groups,
             temperature=self.config.sampling.temperature,
@@ -176,66 +193,47 @@ class _Loop:
         )
         metrics = self._learn(samples, timing)
         metrics |= self._publish(step, groups, timing)
-        metrics |= _rollout_metrics(groups, report)
+        metrics |= _rollout_metrics(groups, report) | self.rollouts.metrics(step, groups)
         self._record(step, groups, metrics, timing)
         for line in self.watch.observe(report.tasks):
             self.context.progress.warn(f"{self.context.stage}: {line}")
         self._watch_collapse(metrics["reward"])
         return metrics
 
-    def _collect_groups(self, step: int, timing: dict[str, float]) -> list[ScoredGroup]:
-        config = self.config
-        batch = batch_of_step(self.prompts, step, size=config.prompts_per_step, seed=self.context.seed)
-        requests = build_requests(
-            batch,
-            tokenizer=self.tokenizer,
-            group_size=config.group_size,
-            sampling=config.sampling,
-            run_seed=self.context.seed,
-            purpose=self.context.stage,
-            step=step,
-        )
-        rollouts = self.services.roll_out(
-            self.pool, batch, requests, tokenizer=self.tokenizer, mode_gate=config.mode_gate
-        )
-        timing |= {
-            "generate_s": rollouts.generate_s,
-            "score_s": rollouts.score_s,
-            "score_while_generating_s": rollouts.overlapped_s,
-        }
-        return assemble_groups(batch, rollouts.completions, rollouts.scores)
-
     def _learn(self, samples: list[TrainingSample], timing: dict[str, float]) -> dict[str, float]:
         """Optimizer steps on minibatches of whole groups; nothing to learn from is counted, not hidden."""
         if not samples:
             self.context.progress.warn(f"{self.context.stage}: every group was uniform; this step learned nothing")
             return {"empty_steps": 1.0}
-        learner = self.services.learner
         parts = minibatch_samples(samples, self.config.minibatches)
         coef = self.entropy.coef if self.entropy else None
         with _timed(timing, "learn_s"):
-            proximal: list[Any] = [None] * len(parts)
-            if self.config.learner.proximal_logprobs == "recompute":
-                temperature = self.config.sampling.temperature
-                proximal = [
-                    learner.logprobs(
-                        [sample.token_ids_T for sample in part],
-                        temperature=temperature,
-                        loss_masks=[sample.loss_mask_T for sample in part],
-                    )
-                    for part in parts
-                ]
-            results = [
-                dict(learner.rl_step(part, entropy_coef=coef, proximal=rows).metrics)
-                for part, rows in zip(parts, proximal, strict=True)
-            ]
+            results = self.rollouts.beside(lambda: self._optimizer_steps(parts, coef))
         for result in results:
             if result["step_skipped"]:
                 self.context.progress.warn(f"{self.context.stage}: non-finite gradient; optimizer step skipped")
         self._control_entropy(results[0].get("entropy", math.nan))
         metrics = _mean_metrics(results) | {"entropy_coef": coef or 0.0, "empty_steps": 0.0}
-        # The first minibatch is on-policy: its gap is rounding alone, the later ones' is staleness.
+        # Synchronously the first minibatch is on-policy: its gap is rounding alone, the later ones' is staleness.
         return metrics | {name: results[0][name] for name in results[0] if name.startswith("engine_gap")}
+
+    def _optimizer_steps(self, parts: Sequence[list[TrainingSample]], coef: float | None) -> list[dict[str, float]]:
+        learner = self.services.learner
+        proximal: list[Any] = [None] * len(parts)
+        if self.config.learner.proximal_logprobs == "recompute":
+            temperature = self.config.sampling.temperature
+            proximal = [
+                learner.logprobs(
+                    [sample.token_ids_T for sample in part],
+                    temperature=temperature,
+                    loss_masks=[sample.loss_mask_T for sample in part],
+                )
+                for part in parts
+            ]
+        return [
+            dict(learner.rl_step(part, entropy_coef=coef, proximal=rows).metrics)
+            for part, rows in zip(parts, proximal, strict=True)
+        ]
 
     def _control_entropy(self, entropy: float) -> None:
         if not self.config.entropy.enabled or not math.isfinite(entropy):
@@ -251,15 +249,16 @@ class _Loop:
             for group in groups[:4]
         ]
         with _timed(timing, "sync_s"):
-            check = self.services.publish(version=step + 1, probe_rows=rows)
+            check = self.rollouts.beside(lambda: self.services.publish(version=step + 1, probe_rows=rows))
+        self.rollouts.published(step + 1)
         return {"sync_gap_max": check.max_gap, "sync_gap_mean": check.mean_gap}
 
     def _record(
         self, step: int, groups: list[ScoredGroup], metrics: dict[str, float], timing: dict[str, float]
     ) -> None:
         context = self.context
-        timing["tokens_per_s"] = metrics["completion_tokens"] / timing["generate_s"]
-        timing["step_s"] = sum(timing.get(name, 0.0) for name in ("generate_s", "score_s", "learn_s", "sync_s"))
+        timing["step_s"] = sum(timing.get(name, 0.0) for name in ("collect_s", "learn_s", "sync_s"))
+        timing["tokens_per_s"] = metrics["completion_tokens"] / (timing["generate_s"] or timing["step_s"])
         context.num_tokens += int(metrics["completion_tokens"])
         context.metrics.append({"stage": context.stage, "step": step + 1, **metrics, "timing": timing})
         for group in groups[: self.config.samples_per_step]:

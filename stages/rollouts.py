@@ -1,6 +1,6 @@
 """A batch of rollouts: completions sampled in one or several turns, and scored while others are still being sampled.
 
-prompts + requests -> run_episodes -> completions -> ScoreRequest -> Scorer -> mode gate -> scores
+prompts + requests -> Policy.generate -> completions -> ScoreRequest -> Scorer -> mode gate -> scores
 """
 
 from __future__ import annotations
@@ -8,16 +8,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from data.chat import parse_completion
 from data.episodes import EpisodeLimits
 from data.records import Completion, Prompt, Score, ScoredCompletion
-from rewards.registry import get_task
+from rewards.registry import environment_factory, get_task
 from rewards.scorer import Scorer
 from rewards.task import ScoreRequest
-from rollout.agent_loop import run_episodes
-from rollout.policy import GenerationRequest, Policy
+from rollout.agent_loop import episode_setups
+from rollout.policy import EpisodeSetup, GenerationRequest, Policy
 
 OnProgress = Callable[[int, int], None]
 
@@ -46,7 +45,6 @@ def roll_out(
     requests: Sequence[GenerationRequest],
     *,
     scorer: Scorer,
-    tokenizer: Any,
     limits: EpisodeLimits,
     max_model_len: int,
     mode_gate: bool = False,
@@ -57,7 +55,6 @@ def roll_out(
     With `mode_gate` a completion in the wrong mode earns nothing.
     """
     by_uid = {prompt.uid: prompt for prompt in prompts}
-    made = {prompt.uid: get_task(prompt.task).environment for prompt in prompts}
     kinds = [get_task(by_uid[request.prompt_uid].task).reward_type for request in requests]
     batch = scorer.begin(num_preference=kinds.count("preference_model"))
     places: dict[tuple[str, int], int] = {}
@@ -72,14 +69,9 @@ def roll_out(
         overlapped_s += time.perf_counter() - began
 
     began = time.perf_counter()
-    completions = run_episodes(
-        policy,
-        prompts,
+    completions = policy.generate(
         requests,
-        environments={uid: environment for uid, environment in made.items() if environment is not None},
-        limits=limits,
-        tokenizer=tokenizer,
-        max_model_len=max_model_len,
+        episodes=setups_of(prompts, limits=limits, max_model_len=max_model_len),
         on_progress=on_progress,
         on_finished=begin_scoring,
     )
@@ -89,6 +81,13 @@ def roll_out(
     if mode_gate:
         scores = [gate_mode(by_uid[c.prompt_uid], c, score) for c, score in zip(completions, scores, strict=True)]
     return Rollouts(tuple(completions), tuple(scores), generated - began, time.perf_counter() - generated, overlapped_s)
+
+
+def setups_of(prompts: Sequence[Prompt], *, limits: EpisodeLimits, max_model_len: int) -> dict[str, EpisodeSetup]:
+    """What makes episodes of the prompts whose task has an environment, by uid."""
+    made = {prompt.uid: environment_factory(prompt.task) for prompt in prompts}
+    environments = {uid: environment for uid, environment in made.items() if environment is not None}
+    return episode_setups(prompts, environments, limits=limits, max_model_len=max_model_len)
 
 
 def score_request(prompt: Prompt, completion: Completion) -> ScoreRequest:

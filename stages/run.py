@@ -219,8 +219,7 @@ def _roll_out(services: Services, folder: Path) -> RollOut:
     def roll_out(
         prompts: Sequence[Prompt], requests: Sequence[GenerationRequest], on_progress: OnProgress | None
     ) -> tuple[Sequence[Completion], Sequence[Score]]:
-        policy, tokenizer = services.policy(folder), services.tokenizer(folder)
-        found = services.roll_out(policy, prompts, requests, tokenizer=tokenizer, on_progress=on_progress)
+        found = services.roll_out(services.policy(folder), prompts, requests, on_progress=on_progress)
         return found.completions, found.scores
 
     return roll_out

@@ -37,7 +37,6 @@ def sample_and_score(
         purpose=purpose,
         want_logprobs=False,
     )
-    tokenizer = services.tokenizer(start)
-    rollouts = services.roll_out(services.policy(start), prompts, requests, tokenizer=tokenizer, mode_gate=mode_gate)
+    rollouts = services.roll_out(services.policy(start), prompts, requests, mode_gate=mode_gate)
     context.num_tokens += sum(completion.num_tokens for completion in rollouts.completions)
     return rollouts.scored()

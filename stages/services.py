@@ -27,10 +27,10 @@ from rewards.judge_endpoint import endpoint_judge
 from rewards.scorer import RatesConversations, Scorer
 from rewards.task import ScoreRequest
 from rewards.verifier_pool import VerifierPool
-from rollout.policy import GenerationRequest, Policy
+from rollout.policy import EpisodeSetup, GenerationRequest, Policy
 from stages.judge_engine import EngineChatModel
 from stages.progress import Progress
-from stages.rollouts import OnProgress, Rollouts, error_examples, roll_out
+from stages.rollouts import OnProgress, Rollouts, error_examples, roll_out, setups_of
 
 if TYPE_CHECKING:
     from learner.workers import RemoteLearner
@@ -195,7 +195,6 @@ class Services:
         prompts: Sequence[Prompt],
         requests: Sequence[GenerationRequest],
         *,
-        tokenizer: Any,
         mode_gate: bool = False,
         on_progress: OnProgress | None = None,
     ) -> Rollouts:
@@ -208,22 +207,27 @@ class Services:
             prompts,
             requests,
             scorer=self.scorer,
-            tokenizer=tokenizer,
             limits=self.config.rollout.episodes,
             max_model_len=self.config.rollout.engine.max_model_len,
             mode_gate=mode_gate,
             on_progress=on_progress,
         )
-        self._check_error_share(rollouts.scores, lambda: error_examples(prompts, rollouts))
+        self.check_error_share(rollouts.scores, lambda: error_examples(prompts, rollouts))
         return rollouts
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         """Scores of answers that were not sampled here, such as a teacher's; raises UserError as `roll_out` does."""
         scores = self.scorer.score_all(requests)
-        self._check_error_share(scores, lambda: sorted({s.reason for s in scores if s.outcome == "error"})[:3])
+        self.check_error_share(scores, lambda: sorted({s.reason for s in scores if s.outcome == "error"})[:3])
         return scores
 
-    def _check_error_share(self, scores: Sequence[Score], examples: Callable[[], list[str]]) -> None:
+    def episode_setups(self, prompts: Sequence[Prompt]) -> dict[str, EpisodeSetup]:
+        """What makes episodes of the prompts whose task has an environment, by uid."""
+        rollout = self.config.rollout
+        return setups_of(prompts, limits=rollout.episodes, max_model_len=rollout.engine.max_model_len)
+
+    def check_error_share(self, scores: Sequence[Score], examples: Callable[[], list[str]]) -> None:
+        """Raise UserError with `examples` when more than the set share of verifications failed."""
         num_errors = sum(score.outcome == "error" for score in scores)
         if num_errors > self.config.verifiers.max_error_share * len(scores):
             raise UserError(

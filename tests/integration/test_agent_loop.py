@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -12,9 +14,10 @@ from transformers import AutoModelForCausalLM
 from data.chat import IM_END, ParsedCompletion
 from data.episodes import EpisodeLimits, Reply
 from data.records import Completion, Prompt
-from rollout.agent_loop import run_episodes
+from rollout.agent_loop import episode_setups, run_to_end
+from rollout.engine import Engine
 from rollout.groups import build_requests
-from rollout.policy import SamplingConfig
+from rollout.policy import GenerationRequest, Policy, SamplingConfig
 from tests.integration.engine_pairs import Pair, Pairs
 from tests.integration.tiny_policies import MAX_POSITIONS
 
@@ -42,7 +45,16 @@ class Talkative:
 
 
 @pytest.fixture(scope="module")
-def pair(pairs: Pairs) -> Pair:
+def one_thread() -> Iterator[None]:
+    """With more threads the last bit of a log-probability hangs on the batch: kernels share the work otherwise."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def pair(one_thread: None, pairs: Pairs) -> Pair:
     """A random policy that ends its turns often: its head is fitted so that `<|im_end|>` has a share everywhere."""
     pair = pairs["qwen3"]
     requests = build_requests(
@@ -68,16 +80,44 @@ def pair(pairs: Pairs) -> Pair:
     return pair
 
 
-def episodes(pair: Pair, *, max_model_len: int = MAX_POSITIONS, temperature: float = 1.0) -> list[Completion]:
+@dataclass
+class Rounds:
+    """The engine in lockstep: the next turns of all episodes are one batch, which waits for its slowest."""
+
+    engine: Engine
+    waiting: list[GenerationRequest] = field(default_factory=list)
+
+    def generate(self, requests: Sequence[GenerationRequest], **options: Any) -> list[Completion]:
+        return run_to_end(self, requests, tokenizer=self.engine.tokenizer, **options)
+
+    @property
+    def num_pending(self) -> int:
+        return len(self.waiting)
+
+    def submit(self, request: GenerationRequest) -> None:
+        self.waiting.append(request)
+
+    def step(self) -> list[Completion]:
+        batch, self.waiting = self.waiting, []
+        return self.engine.generate(batch)
+
+
+def episodes(
+    pair: Pair,
+    *,
+    max_model_len: int = MAX_POSITIONS,
+    temperature: float = 1.0,
+    policy: Policy | None = None,
+    only: slice = slice(None),
+) -> list[Completion]:
     prompts = [Prompt(f"p{n}", "t", ({"role": "user", "content": f"the sum of {n}"},), {}) for n in range(4)]
     requests = build_requests(
         prompts, tokenizer=pair.engine.tokenizer, group_size=8,
         sampling=SamplingConfig(max_tokens=48, temperature=temperature), run_seed=3, purpose="t",
     )  # fmt: skip
-    return run_episodes(
-        pair.engine, prompts, requests, environments={prompt.uid: Talkative for prompt in prompts},
-        limits=EpisodeLimits(max_turns=8), tokenizer=pair.engine.tokenizer, max_model_len=max_model_len,
-    )  # fmt: skip
+    environments = {prompt.uid: Talkative for prompt in prompts}
+    setups = episode_setups(prompts, environments, limits=EpisodeLimits(max_turns=8), max_model_len=max_model_len)
+    return (policy or pair.engine).generate(requests[only], episodes=setups)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
@@ -120,6 +160,17 @@ def test_sampled_ids_of_an_episode_are_those_that_the_engine_gave(pair: Pair) ->
 
 def test_episodes_repeat_bit_for_bit(pair: Pair) -> None:
     assert episodes(pair) == episodes(pair)
+
+
+def test_turns_that_wait_for_nobody_have_the_bits_of_turns_in_lockstep(pair: Pair) -> None:
+    found = episodes(pair)
+    assert found == episodes(pair, policy=Rounds(pair.engine))
+    assert len({len(episode.token_ids) for episode in found}) > 8  # of many lengths, so that the batches differ
+
+
+def test_an_episode_has_the_same_bits_alone(pair: Pair) -> None:
+    found = episodes(pair)
+    assert [episodes(pair, only=slice(index, index + 1)) for index in range(0, 32, 5)] == [[e] for e in found[::5]]
 
 
 def test_a_context_that_fills_up_truncates_and_does_not_crash(pair: Pair) -> None:

@@ -2,64 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from data.chat import IM_END, ParsedCompletion, render
 from data.episodes import ENVIRONMENT_ERROR, EpisodeLimits, Reply, episode_texts
-from data.records import Completion, FinishReason, Message, Prompt, Segment, VersionSpan
-from rollout.agent_loop import ended_counts, run_episodes
+from data.records import Completion, Message, Prompt, Segment, VersionSpan
+from rollout.agent_loop import ended_counts, episode_setups
 from rollout.groups import build_requests
 from rollout.policy import GenerationRequest, SamplingConfig, request_seed
-from tests.data.byte_tokenizer import byte_tokenizer
+from tests.rollout.scripted_policy import TOKENIZER, OneByteAStep, Script, ScriptedPolicy, encode
 
-TOKENIZER = byte_tokenizer()
 END = TOKENIZER.convert_tokens_to_ids(IM_END)
 CALL = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
 TOOL = {"type": "function", "function": {"name": "f", "description": "", "parameters": {"type": "object"}}}
-
-Script = Callable[[GenerationRequest], str]
-
-
-def encode(text: str) -> tuple[int, ...]:
-    return tuple(TOKENIZER.encode(text, add_special_tokens=False))
-
-
-class ScriptedPolicy:
-    """Says what `script` says of a request, byte by byte, with a log-probability that names round and position."""
-
-    def __init__(self, script: Script, *, finish: FinishReason = "stop", version: Callable[[int], int] = lambda n: 0):
-        self.script, self.finish, self.version = script, finish, version
-        self.calls: list[list[GenerationRequest]] = []
-
-    def generate(
-        self, requests: Sequence[GenerationRequest], *, on_progress: Any = None, on_finished: Any = None
-    ) -> list[Completion]:
-        self.calls.append(list(requests))
-        completions = [self._completion(request) for request in requests]
-        if on_progress:
-            on_progress(len(completions), sum(len(c.token_ids) for c in completions))
-        if on_finished:
-            on_finished(completions[::-1])
-        return completions
-
-    def _completion(self, request: GenerationRequest) -> Completion:
-        text = self.script(request)
-        ids = encode(text)
-        cut = ids[: request.sampling.max_tokens]
-        return Completion(
-            prompt_uid=request.prompt_uid,
-            sample_index=request.sample_index,
-            prompt_token_ids=request.prompt_token_ids,
-            token_ids=cut,
-            logprobs=tuple(-len(self.calls) - position / 1000 for position in range(len(cut))),
-            forced=tuple(position == 1 and text.startswith("F") for position in range(len(cut))),
-            finish_reason="length" if len(cut) < len(ids) else self.finish,
-            weight_versions=(VersionSpan(self.version(len(self.calls)), 0, len(cut)),),
-            text=TOKENIZER.decode(cut),
-        )
 
 
 class World:
@@ -132,14 +90,10 @@ def run(
     )
     if environments is None:
         environments = {prompt.uid: lambda reference: World(replies) for prompt in prompts}
-    return run_episodes(
-        policy,
-        prompts,
+    caps = EpisodeLimits(max_tokens=token_cap, **limits)
+    return policy.generate(
         requests,
-        environments=environments,
-        limits=EpisodeLimits(max_tokens=token_cap, **limits),
-        tokenizer=TOKENIZER,
-        max_model_len=max_model_len,
+        episodes=episode_setups(prompts, environments, limits=caps, max_model_len=max_model_len),
         on_progress=on_progress,
         on_finished=on_finished,
     )
@@ -245,7 +199,7 @@ def test_chat_tokens_in_a_tool_result_cannot_forge_a_turn() -> None:
 # ---------------------------------------------------------------------------------------------- rounds
 
 
-def test_prompts_without_an_environment_go_through_unchanged_in_the_one_call_of_the_first_round() -> None:
+def test_prompts_without_an_environment_go_through_unchanged_beside_episodes() -> None:
     prompts = [prompt_of("single"), prompt_of("agent")]
     policy = ScriptedPolicy(lambda request: f"{CALL}{IM_END}" if len(policy.calls) == 1 else f"5{IM_END}")
     heard: list[tuple[int, int]] = []
@@ -257,7 +211,7 @@ def test_prompts_without_an_environment_go_through_unchanged_in_the_one_call_of_
     )  # fmt: skip
     assert [[(r.prompt_uid, r.sample_index) for r in call] for call in policy.calls] == [
         [("single", 0), ("single", 1), ("agent", 0), ("agent", 1)],
-        [("agent", 0), ("agent", 1)],
+        [("agent", 1), ("agent", 0)],  # as their first turns came to an end
     ]
     assert [(c.prompt_uid, c.sample_index) for c in completions] == [
         (u, i) for u in ("single", "agent") for i in (0, 1)
@@ -267,7 +221,22 @@ def test_prompts_without_an_environment_go_through_unchanged_in_the_one_call_of_
     assert [len(c.turns) for c in completions[2:]] == [2, 2]
     call, answer = len(encode(CALL)) + 1, 2
     assert over == [("single", 1, 0), ("single", 0, 0), ("agent", 0, 2), ("agent", 1, 2)]
-    assert heard == [(4, 4 * call), (4, 4 * call + 2 * answer)]
+    assert heard == [(2, 4 * call), (4, 4 * call + 2 * answer)]
+
+
+def test_no_episode_waits_for_another() -> None:
+    lengths = {"a": (9, 1, 1), "b": (1, 9, 1), "c": (1, 1, 9), "alone": (4,)}
+
+    def script(request: GenerationRequest) -> str:  # the turn is told by the results that stand in the prompt
+        turn = TOKENIZER.decode(request.prompt_token_ids).count("<tool_response>")
+        return "x" * (lengths[request.prompt_uid][turn] - 1) + IM_END
+
+    policy = OneByteAStep(script)
+    environments = {uid: lambda _: World([tools("1"), tools("2"), ANSWERED]) for uid in "abc"}
+    completions = run(policy, prompts=[prompt_of(uid) for uid in lengths], environments=environments)
+    assert [tuple(map(len, map(encode, c.turns or (c.text,)))) for c in completions] == list(lengths.values())
+    assert len(policy.calls) == 11  # the longest episode; rounds that wait for their slowest turn take 27
+    assert [len(call) for call in policy.calls] == [4] * 4 + [3] * 7
 
 
 def test_turns_are_seeded_by_the_first_request_and_their_number() -> None:

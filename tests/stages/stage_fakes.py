@@ -19,9 +19,10 @@ from rewards.registry import get_task
 from rewards.scorer import Scorer
 from rewards.task import ScoreRequest, make_prompt
 from rewards.verifier_pool import VerifierPool
-from rollout.policy import GenerationRequest
+from rollout.agent_loop import run_to_end
+from rollout.policy import EpisodeSetup, GenerationRequest
 from stages.progress import Progress
-from stages.rollouts import Rollouts, roll_out
+from stages.rollouts import Rollouts, roll_out, setups_of
 from stages.services import SyncCheck
 from stages.stage_context import StageContext
 from tests.data.byte_tokenizer import byte_tokenizer
@@ -64,37 +65,38 @@ class FakePolicy:
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
         self.calls: list[list[GenerationRequest]] = []
+        self._waiting: list[GenerationRequest] = []
 
-    def generate(
-        self,
-        requests: Sequence[GenerationRequest],
-        *,
-        on_progress: Callable[[int, int], None] | None = None,
-        on_finished: Callable[[Sequence[Completion]], None] | None = None,
-    ) -> list[Completion]:
+    def generate(self, requests: Sequence[GenerationRequest], **options: Any) -> list[Completion]:
         self.calls.append(list(requests))
-        completions = []
-        for request in requests:
-            text = self.answer(request)
-            tokens = tuple(text.encode()) or (0,)
-            completions.append(
-                Completion(
-                    prompt_uid=request.prompt_uid,
-                    sample_index=request.sample_index,
-                    prompt_token_ids=request.prompt_token_ids,
-                    token_ids=tokens,
-                    logprobs=(-1.0,) * len(tokens),
-                    forced=(False,) * len(tokens),
-                    finish_reason="stop",
-                    weight_versions=(VersionSpan(0, 0, len(tokens)),),
-                    text=text,
-                )
-            )
-        if on_finished is not None:
-            on_finished(completions)
-        if on_progress is not None:
-            on_progress(len(completions), sum(len(c.token_ids) for c in completions))
-        return completions
+        return run_to_end(self, requests, tokenizer=byte_tokenizer(), **options)
+
+    @property
+    def num_pending(self) -> int:
+        return len(self._waiting)
+
+    def submit(self, request: GenerationRequest) -> None:
+        self._waiting.append(request)
+
+    def step(self) -> list[Completion]:
+        """Whole turns of all requests at once."""
+        waiting, self._waiting = self._waiting, []
+        return [self._completion(request) for request in waiting]
+
+    def _completion(self, request: GenerationRequest) -> Completion:
+        text = self.answer(request)
+        tokens = tuple(text.encode()) or (0,)
+        return Completion(
+            prompt_uid=request.prompt_uid,
+            sample_index=request.sample_index,
+            prompt_token_ids=request.prompt_token_ids,
+            token_ids=tokens,
+            logprobs=(-1.0,) * len(tokens),
+            forced=(False,) * len(tokens),
+            finish_reason="stop",
+            weight_versions=(VersionSpan(0, 0, len(tokens)),),
+            text=text,
+        )
 
 
 class FakeLearner:
@@ -187,15 +189,20 @@ class FakeServices:
         prompts: Sequence[Prompt],
         requests: Sequence[GenerationRequest],
         *,
-        tokenizer: Any,
         mode_gate: bool = False,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> Rollouts:
         return roll_out(
             policy, prompts, requests,
-            scorer=self.scorer, tokenizer=tokenizer, limits=EpisodeLimits(), max_model_len=4096,
+            scorer=self.scorer, limits=EpisodeLimits(), max_model_len=4096,
             mode_gate=mode_gate, on_progress=on_progress,
         )  # fmt: skip
+
+    def episode_setups(self, prompts: Sequence[Prompt]) -> dict[str, EpisodeSetup]:
+        return setups_of(prompts, limits=EpisodeLimits(), max_model_len=4096)
+
+    def check_error_share(self, scores: Sequence[Score], examples: Callable[[], list[str]]) -> None:
+        assert all(score.outcome != "error" for score in scores), examples()
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         return self.scorer.score_all(requests)

@@ -19,7 +19,8 @@ from data.records import Prompt, Score, ScoredCompletion, ScoredGroup, TrainingS
 from learner.learner import LearnerConfig
 from learner.losses import LossConfig
 from rollout.policy import GenerationRequest, SamplingConfig
-from stages.rl_loop import EntropyControl, RLConfig, batch_of_step, minibatch_samples, run_rl, sample_row
+from stages.rl_loop import EntropyControl, RLConfig, minibatch_samples, run_rl, sample_row
+from stages.rollout_collection import batch_of_step
 from tests.stages.stage_fakes import FakeServices, completion, prompts_of, rows_of, stage_context
 
 START = Path("start")

@@ -14,7 +14,6 @@ from rewards.scorer import Scorer
 from rewards.verifier_pool import VerifierPool
 from rollout.policy import GenerationRequest, SamplingConfig
 from stages.rollouts import error_examples, gate_mode, roll_out, score_request
-from tests.data.byte_tokenizer import byte_tokenizer
 from tests.stages.stage_fakes import FakePolicy, completion, prompts_of
 
 TEXTS = {
@@ -87,10 +86,10 @@ class BackToFront(FakePolicy):
         self,
         requests: Sequence[GenerationRequest],
         *,
-        on_progress: Callable[[int, int], None] | None = None,
         on_finished: Callable[[Sequence[Completion]], None] | None = None,
+        **options: Any,
     ) -> list[Completion]:
-        completions = super().generate(requests, on_progress=on_progress)
+        completions = super().generate(requests, **options)
         for item in reversed(completions):
             assert on_finished is not None
             on_finished([item])
@@ -112,7 +111,7 @@ def rolled_out(policy: FakePolicy, prompts: list[Prompt], scorer: Scorer, group_
     ]
     return roll_out(
         policy, prompts, requests,
-        scorer=scorer, tokenizer=byte_tokenizer(), limits=EpisodeLimits(), max_model_len=512,
+        scorer=scorer, limits=EpisodeLimits(), max_model_len=512,
     )  # fmt: skip
 
 

@@ -46,7 +46,7 @@ def rolled_out(services: Services, prompts: list[Prompt], texts: list[str], **op
     answers = dict(zip((prompt.uid for prompt in prompts), texts, strict=True))
     policy = FakePolicy(lambda request: answers[request.prompt_uid])
     requests = [GenerationRequest(p.uid, 0, (1, 2), SamplingConfig(), 0) for p in prompts]
-    return list(services.roll_out(policy, prompts, requests, tokenizer=None, **options).scores)
+    return list(services.roll_out(policy, prompts, requests, **options).scores)
 
 
 def test_answers_are_scored_and_gated_by_mode(services: Services) -> None:

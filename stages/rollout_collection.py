@@ -1,0 +1,123 @@
+"""Where the groups of a training step come from: the synchronous way, and what the RL loop asks of any way.
+
+`SyncRollouts` samples the batch of a step from the present policy and waits for all of it, which repeats exactly.
+`stages.async_rollouts` goes on sampling while the learner learns.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from data.records import Prompt, ScoredGroup
+from rollout.groups import assemble_groups, build_requests
+from rollout.policy import GenerationRequest, Policy
+from stages.services import Services
+from stages.stage_context import StageContext
+
+if TYPE_CHECKING:
+    from stages.rl_loop import RLConfig
+
+R = TypeVar("R")
+
+
+def batch_of_step(prompts: Sequence[Prompt], step: int, *, size: int, seed: int) -> list[Prompt]:
+    """The prompts of one step: passes over all prompts, each shuffled anew; a function of its arguments alone."""
+    size = min(size, len(prompts))
+    per_pass = len(prompts) // size
+    epoch, position = divmod(step, per_pass)
+    order = list(range(len(prompts)))
+    random.Random(f"rl/{seed}/{epoch}").shuffle(order)
+    return [prompts[index] for index in order[position * size : (position + 1) * size]]
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutPlan:
+    """What a run samples: which prompts in which order, and the requests made of them."""
+
+    prompts: Sequence[Prompt]
+    config: RLConfig
+    services: Services
+    context: StageContext
+    tokenizer: Any
+
+    @property
+    def groups_per_step(self) -> int:
+        return min(self.config.prompts_per_step, len(self.prompts))
+
+    def batch(self, step: int) -> list[Prompt]:
+        return batch_of_step(self.prompts, step, size=self.config.prompts_per_step, seed=self.context.seed)
+
+    def requests(self, prompts: Sequence[Prompt], step: int) -> list[GenerationRequest]:
+        return build_requests(
+            prompts,
+            tokenizer=self.tokenizer,
+            group_size=self.config.group_size,
+            sampling=self.config.sampling,
+            run_seed=self.context.seed,
+            purpose=self.context.stage,
+            step=step,
+        )
+
+
+class RolloutSource(Protocol):
+    """A source of scored groups for the steps of a run, in order."""
+
+    def collect(self, step: int, timing: dict[str, float]) -> list[ScoredGroup]:
+        """The groups of a step whose learner has made `step` steps; adds wall seconds to `timing`."""
+        ...
+
+    def beside(self, work: Callable[[], R]) -> R:
+        """Do the learner's `work`; what is sampled meanwhile costs no time of its own."""
+        ...
+
+    def published(self, version: int) -> None:
+        """The engines have the weights of `version` from now on."""
+
+    def metrics(self, step: int, groups: Sequence[ScoredGroup]) -> dict[str, float]:
+        """What a step's record says of its rollouts, beyond what every record says."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run has to know, as JSON."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SyncRollouts:
+    """Every group of a step is sampled from the policy that the step starts from."""
+
+    plan: RolloutPlan
+    policy: Policy
+
+    def collect(self, step: int, timing: dict[str, float]) -> list[ScoredGroup]:
+        plan = self.plan
+        batch = plan.batch(step)
+        rollouts = plan.services.roll_out(
+            self.policy, batch, plan.requests(batch, step), mode_gate=plan.config.mode_gate
+        )
+        timing |= {
+            "generate_s": rollouts.generate_s,
+            "score_s": rollouts.score_s,
+            "score_while_generating_s": rollouts.overlapped_s,
+        }
+        return assemble_groups(batch, rollouts.completions, rollouts.scores)
+
+    def beside(self, work: Callable[[], R]) -> R:
+        return work()
+
+    def published(self, version: int) -> None:
+        del version
+
+    def metrics(self, step: int, groups: Sequence[ScoredGroup]) -> dict[str, float]:
+        del step, groups
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def close(self) -> None: ...
