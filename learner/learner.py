@@ -23,6 +23,7 @@ from transformers import PreTrainedTokenizerBase
 
 from data.records import StepResult, TrainingSample, UserError
 from learner.attention import PackedLayout, attention_kwargs
+from learner.experts import RouterWatch
 from learner.learner_config import LearnerConfig, learning_rate
 from learner.logprobs import chunked_logprobs
 from learner.losses import policy_loss, reduce_metrics, sft_loss
@@ -100,10 +101,14 @@ class Learner:
         self.device = torch.device(device)
         self.model = load_model(model_folder, torch.float32, config.attention).to(self.device)
         self.model.train()  # gradient checkpointing asks for it; dropout is 0
+        self.routers = RouterWatch(
+            self.model, train_router=config.train_router, balance_coef=config.router_balance_coef
+        )
         if config.gradient_checkpointing:
             self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.backbone, self.head_weight, self.head_bias = split_model(self.model)
         self.parameters = dict(self.model.named_parameters())  # a tied head occurs once
+        self.trained = [parameter for parameter in self.parameters.values() if parameter.requires_grad]
         self.optimizer = self._build_optimizer()
         self.reduce_gradients = reduce_gradients
         self.step = 0
@@ -114,8 +119,8 @@ class Learner:
         """AdamW that decays matrices only: norms and biases set a scale and have no reason to shrink."""
         config = self.config
         groups = [
-            {"params": [p for p in self.parameters.values() if p.ndim >= 2], "weight_decay": config.weight_decay},
-            {"params": [p for p in self.parameters.values() if p.ndim < 2], "weight_decay": 0.0},
+            {"params": [p for p in self.trained if p.ndim >= 2], "weight_decay": config.weight_decay},
+            {"params": [p for p in self.trained if p.ndim < 2], "weight_decay": 0.0},
         ]
         return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 
@@ -189,7 +194,13 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         micro_metrics: list[Metrics] = []
         num_tokens = num_slots = num_microbatches = 0
-        for indices in pack([len(sample.token_ids_T) for sample in samples], self.config.microbatch_tokens):
+        bins = pack([len(sample.token_ids_T) for sample in samples], self.config.microbatch_tokens)
+        forwards = (
+            self._hidden_states(PackedBatch.from_samples([samples[index] for index in indices], self.device))
+            for indices in bins
+        )
+        self.routers.begin(forwards, num_microbatches=len(bins), reduce=self.reduce_gradients)
+        for indices in bins:
             batch = PackedBatch.from_samples([samples[index] for index in indices], self.device)
             tokens, row_slots = self._forward(batch, indices)
             if tokens.positions_N.numel():
@@ -197,7 +208,7 @@ class Learner:
                 micro_metrics.append(metrics)
             else:
                 loss = tokens.logprobs_BT.sum()  # 0 with a graph: ranks that shard weights must all run backward
-            loss.backward()
+            (loss + self.routers.observe()).backward()
             num_microbatches += 1
             num_tokens, num_slots = num_tokens + batch.num_tokens, num_slots + row_slots
         metrics_of_step = reduce_metrics(micro_metrics) if micro_metrics else {}
@@ -207,7 +218,7 @@ class Learner:
         self.step += 1
         return StepResult(
             self.step,
-            metrics_of_step | {
+            metrics_of_step | self.routers.metrics(self.reduce_gradients) | {
                 "num_tokens": float(num_tokens), "num_microbatches": float(num_microbatches),
                 "padding_share": 1.0 - num_tokens / num_slots if num_slots else 0.0,
                 "grad_norm": grad_norm, "grad_clipped": float(grad_norm > self.config.max_grad_norm), "lr": lr,
@@ -264,10 +275,10 @@ class Learner:
         The decision hangs on the reduced gradients alone, so that all ranks agree. A skipped step leaves weights and
         moments as they were and uses up its place in the schedule.
         """
-        for parameter in self.parameters.values():
+        for parameter in self.trained:
             if parameter.grad is None:  # no micro-batch on this rank: it still has to take part in the reduction
                 parameter.grad = torch.zeros_like(parameter)
-        gradients = [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
+        gradients = [parameter.grad for parameter in self.trained if parameter.grad is not None]
         if self.reduce_gradients is not None:
             self.reduce_gradients(gradients)
         norm = torch.nn.utils.get_total_norm(gradients)
@@ -281,7 +292,7 @@ class Learner:
                 )
             return float(norm), True
         self.skipped_in_a_row = 0
-        torch.nn.utils.clip_grads_with_norm_(self.parameters.values(), self.config.max_grad_norm, norm)
+        torch.nn.utils.clip_grads_with_norm_(self.trained, self.config.max_grad_norm, norm)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()
@@ -355,7 +366,7 @@ class Learner:
         self.optimizer.state.clear()
         for name, parameter in self.parameters.items():
             parameter.copy_(state.weights[name])
-            if state.moments:
+            if name in state.moments:
                 self.optimizer.state[parameter] = {
                     key: tensor.to(self.device) for key, tensor in state.moments[name].items()
                 }

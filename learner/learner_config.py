@@ -23,6 +23,8 @@ class LearnerConfig:
     `proximal_logprobs`: "recompute" needs `proximal` in every `rl_step` (from `Learner.logprobs` before the first step
     on a batch). With "behavior" there is no such pass: a loss without `importance_cap` takes its ratio to the behavior
     policy; one with it takes the policy of this step, detached, which is exact for one step a batch.
+    `train_router`: whether the router of a mixture of experts is trained; it is frozen otherwise, and a model without
+    experts refuses it. `router_balance_coef`: weight of `learner.experts.load_balancing_loss` over the global batch.
     `max_skipped_steps`: this many non-finite steps in a row are skipped and counted, one more raises.
     """
 
@@ -43,6 +45,8 @@ class LearnerConfig:
     loss: str = "default"
     loss_config: LossConfig | None = None
     proximal_logprobs: Literal["behavior", "recompute"] = "behavior"
+    train_router: bool = False
+    router_balance_coef: float = 0.0
     max_skipped_steps: int = 3
 
     def validate(self) -> None:
@@ -71,6 +75,12 @@ class LearnerConfig:
             ("loss", self.loss in settings, f"use one of {', '.join(settings)}"),
             ("loss_config", custom == (self.loss_config is not None), "give it with loss=custom and only then"),
             ("proximal_logprobs", self.proximal_logprobs in ("behavior", "recompute"), "use behavior or recompute"),
+            ("router_balance_coef", 0 <= self.router_balance_coef < math.inf, "use 0 or more"),
+            (
+                "router_balance_coef",
+                self.train_router or not self.router_balance_coef,
+                "a frozen router cannot be balanced; set train_router to true or the coefficient to 0",
+            ),
             ("max_skipped_steps", self.max_skipped_steps >= 0, "use 0 or more"),
         ):
             if not holds:

@@ -1,11 +1,13 @@
 """Hugging Face model folders: in, out, and the two views of a model that training and the engine need.
 
-A folder goes in and a folder comes out; both load as they are in transformers and in the engine. Plain dense decoders
-alone are taken (`.model` and `.lm_head`), because the learner runs backbone and head apart.
+A folder goes in and a folder comes out; both load as they are in transformers and in the engine. Plain decoders alone
+are taken, dense ones and Qwen3's mixture of experts (`.model` and `.lm_head`), because the learner runs backbone and
+head apart.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ from data.model_folder import require_model_folder
 from data.records import UserError
 from learner.attention import PACKED_SDPA, check_packing_attention
 from learner.checkpoint import atomic_folder
+from learner.experts import per_expert_tensors
 
-ARCHITECTURES = ("Qwen3ForCausalLM", "LlamaForCausalLM")
+DENSE_ARCHITECTURES = ("Qwen3ForCausalLM", "LlamaForCausalLM")
+ARCHITECTURES = (*DENSE_ARCHITECTURES, "Qwen3MoeForCausalLM")
 
 
 def load_model(folder: Path | str, dtype: torch.dtype, attention: str = PACKED_SDPA) -> PreTrainedModel:
@@ -58,16 +62,16 @@ def load_model(folder: Path | str, dtype: torch.dtype, attention: str = PACKED_S
     return model
 
 
-def load_model_config(folder: Path, where: str) -> Any:
-    """The config of a folder; UserError, beginning with `where`, unless it is a plain dense decoder that can train."""
+def load_model_config(folder: Path, where: str, architectures: Sequence[str] = ARCHITECTURES) -> Any:
+    """The config of a folder; UserError, beginning with `where`, unless it is a plain decoder that can train."""
     require_model_folder(folder, field="model_folder", files=("config.json", "*.safetensors"))
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (ValueError, OSError, KeyError) as error:
         raise UserError(f"{where}: config.json does not load ({_one_line(error)}); mend or export it again") from error
     names = tuple(config.architectures or ())
-    if len(names) != 1 or names[0] not in ARCHITECTURES:
-        raise UserError(f"{where}: architectures={list(names)} is not supported; use {' or '.join(ARCHITECTURES)}")
+    if len(names) != 1 or names[0] not in architectures:
+        raise UserError(f"{where}: architectures={list(names)} is not supported; use {' or '.join(architectures)}")
     if getattr(config, "quantization_config", None) is not None:
         raise UserError(f"{where}: quantised weights cannot be trained; save the model without quantization_config")
     if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
@@ -92,11 +96,12 @@ def engine_state_dict(model: PreTrainedModel) -> dict[str, Tensor]:
     """Every tensor under the names the engine loads, detached and sharing memory with the model.
 
     `lm_head.weight` is there even when it is tied to the embedding: an engine that keeps its own packed copy of the
-    head is left with a stale one, without an error, if the name is not sent.
+    head is left with a stale one, without an error, if the name is not sent. Experts have the names of a checkpoint
+    folder, one by one, whatever stacks transformers holds them in.
     """
     state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     state["lm_head.weight"] = model.lm_head.weight.detach()
-    return state
+    return per_expert_tensors(state)
 
 
 def export_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path | str) -> Path:

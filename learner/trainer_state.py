@@ -85,10 +85,11 @@ def read_trainer_state(
         load_file(folder / f"{part}.safetensors") for part in ("weights", "optimizer", "rng")
     )
     keys = MOMENTS if record["has_moments"] else ()
+    trained = [name for name, parameter in parameters.items() if parameter.requires_grad]
     fits = {
         "weights.safetensors": {name: tensor.shape for name, tensor in weights.items()}
         == {name: parameter.shape for name, parameter in parameters.items()},
-        "optimizer.safetensors": moments.keys() == {f"{name}.{key}" for name in parameters for key in keys},
+        "optimizer.safetensors": moments.keys() == {f"{name}.{key}" for name in trained for key in keys},
         "rng.safetensors": generators.keys() == random_generators(device).keys(),
     }
     for file, fit in fits.items():
@@ -96,5 +97,5 @@ def read_trainer_state(
             raise CheckpointError(
                 f"checkpoint {folder}: {file} is of another model or device; resume with its own state"
             )
-    moments_by_name = {name: {key: moments[f"{name}.{key}"] for key in keys} for name in parameters} if keys else {}
+    moments_by_name = {name: {key: moments[f"{name}.{key}"] for key in keys} for name in trained} if keys else {}
     return TrainerState(record["counters"], generators, weights, moments_by_name)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 # Engine module -> the checkpoint's tensors that it holds, in the order in which they are stacked.
 _STACKED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
+_EXPERT = re.compile(r"(?P<experts>.*\.experts)\.(?P<index>\d+)\.(gate_proj|up_proj|down_proj)\.weight")
 
 
 def load_into_worker(worker: Any, weights: dict[str, torch.Tensor]) -> None:
@@ -27,7 +28,29 @@ def load_into_worker(worker: Any, weights: dict[str, torch.Tensor]) -> None:
         raise ValueError(
             "weights: lm_head.weight is missing; a tied head has to be sent too, or the engine keeps the old one"
         )
+    _let_experts_repack(worker.model_runner.get_model())
     worker.model_runner.reload_weights(weights_iterator=iter(weights.items()))
+
+
+def _let_experts_repack(model: Any) -> None:
+    """Make the reload rebuild those expert kernels that pack their weights themselves.
+
+    vLLM 0.32 has an expert method repack its weights after loading only while it has no kernel yet (`_setup_kernel` of
+    the unquantised method); a reload then leaves plain weights where the CPU kernel reads packed ones, and nothing
+    complains. Without its kernel the method packs and builds again. Kernels that pack nothing (CUDA's) are left alone,
+    because graphs may have captured them.
+    """
+    for module in model.modules():
+        method: Any = getattr(module, "quant_method", None)
+        experts = getattr(getattr(method, "moe_kernel", None), "fused_experts", None)
+        if experts is not None and _packs_by_itself(type(experts)):
+            method.moe_kernel = None
+
+
+def _packs_by_itself(experts: type) -> bool:
+    name = "process_weights_after_loading"
+    owner = next(base for base in experts.__mro__ if name in vars(base))
+    return owner.__name__ != "FusedMoEExperts"  # the base class does nothing
 
 
 def differing_tensors(worker: Any, weights: Mapping[str, torch.Tensor], tolerance: float) -> list[str]:
@@ -35,7 +58,8 @@ def differing_tensors(worker: Any, weights: Mapping[str, torch.Tensor], toleranc
 
     Kernels keep packed copies of their own, so that comparing stored parameters proves nothing; what a module computes
     does. A tensor differs when the largest absolute difference of the outputs passes `tolerance` times the largest
-    output.
+    output. The three tensors of an expert are run, and named, together. A tensor that no module can be found for is
+    named too.
     """
     model = worker.model_runner.get_model()
     modules = dict(model.named_modules())
@@ -43,7 +67,14 @@ def differing_tensors(worker: Any, weights: Mapping[str, torch.Tensor], toleranc
     seen: set[str] = set()
     with torch.inference_mode():
         for name, tensor in weights.items():
-            if name in seen or not name.endswith(".weight"):
+            if name in seen or name.endswith(".bias"):  # a bias is compared with its weight
+                continue
+            expert = _EXPERT.fullmatch(name)
+            if expert is not None:
+                layer = modules.get(f"{expert['experts']}.routed_experts")
+                found, parts = _compare_experts(layer, expert["experts"], weights, tolerance)
+                seen.update(parts)
+                differing.extend(found)
                 continue
             module_name, parts = _engine_module(name, weights)
             seen.update(parts)
@@ -100,6 +131,47 @@ def _compare(
             differing.append(part)
         column += weight.shape[0]
     return differing
+
+
+def _compare_experts(
+    layer: Any, prefix: str, weights: Mapping[str, torch.Tensor], tolerance: float
+) -> tuple[list[str], list[str]]:
+    """The tensors of one layer's experts that differ, and all of them: each expert alone on a probe of its own."""
+    names: dict[int, list[str]] = {}
+    for name in weights:
+        found = _EXPERT.fullmatch(name)
+        if found is not None and found["experts"] == prefix:
+            names.setdefault(int(found["index"]), []).append(name)
+    parts = [name for group in names.values() for name in group]
+    if layer is None or any(len(group) != 3 for group in names.values()):
+        return parts, parts
+    own = next(layer.parameters())
+    hidden_size = weights[f"{prefix}.{min(names)}.gate_proj.weight"].shape[1]
+    generator = torch.Generator().manual_seed(0)
+    rows = 4
+    probe = torch.randn(rows * len(names), hidden_size, generator=generator).to(device=own.device, dtype=own.dtype)
+    chosen = torch.tensor(sorted(names), device=own.device).repeat_interleave(rows).unsqueeze(1)
+    output = layer.quant_method.apply(
+        layer,
+        probe.clone(),  # a kernel may write into its input
+        torch.ones(chosen.shape, device=own.device, dtype=torch.float32),
+        chosen.to(layer.quant_method.topk_indices_dtype or torch.int32),
+        None,
+        None,
+    )
+    # Kernels keep the inner activation in their own precision: allow the rounding of one more operation.
+    tolerance = max(tolerance, 0.0 if own.dtype == torch.float32 else 4 * torch.finfo(own.dtype).eps)
+    differing: list[str] = []
+    for position, index in enumerate(sorted(names)):
+        x = probe[position * rows : (position + 1) * rows].float()
+        gate, up, down = (
+            weights[f"{prefix}.{index}.{part}.weight"].to(device=own.device, dtype=own.dtype).float()
+            for part in ("gate_proj", "up_proj", "down_proj")
+        )
+        expected = F.linear(F.silu(F.linear(x, gate)) * F.linear(x, up), down)
+        if not _close(output[position * rows : (position + 1) * rows].float(), expected, tolerance):
+            differing.extend(names[index])
+    return differing, parts
 
 
 def _close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float) -> bool:

@@ -16,7 +16,13 @@ from rollout.engine import Engine
 from tests.integration.tiny_policies import MAX_POSITIONS, save_policy
 
 ENGINE = EngineConfig(max_model_len=MAX_POSITIONS, max_num_seqs=32, max_num_batched_tokens=1024)
-POLICIES = {"qwen3": ("qwen3", False), "qwen3-tied": ("qwen3", True), "llama": ("llama", False)}
+POLICIES = {
+    "qwen3": ("qwen3", False),
+    "qwen3-tied": ("qwen3", True),
+    "llama": ("llama", False),
+    "qwen3-moe": ("qwen3_moe", False),
+    "qwen3-moe-padded": ("qwen3_moe_padded", True),
+}
 """Name to family and whether the head is tied to the embedding."""
 
 
