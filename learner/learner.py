@@ -21,13 +21,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from data.adapter import AdapterWeights
 from data.records import StepResult, TrainingSample, UserError
 from learner.attention import PackedLayout, attention_kwargs
 from learner.experts import RouterWatch
 from learner.learner_config import LearnerConfig, learning_rate
 from learner.logprobs import chunked_logprobs
+from learner.lora import adapter_weights, trained_parameters
 from learner.losses import policy_loss, reduce_metrics, sft_loss
-from learner.model_folder import engine_state_dict, export_model, load_model, split_model
+from learner.model_folder import engine_state_dict, export_model, load_for_training, split_model
 from learner.packing import PackedBatch, pack
 from learner.trainer_state import read_trainer_state, write_trainer_state
 
@@ -99,15 +101,15 @@ class Learner:
         torch.manual_seed(seed)
         self.config = config
         self.device = torch.device(device)
-        self.model = load_model(model_folder, torch.float32, config.attention).to(self.device)
-        self.model.train()  # gradient checkpointing asks for it; dropout is 0
+        self.model = load_for_training(model_folder, config.attention, config.adapter, self.device)
+        self.model.train()  # gradient checkpointing asks for it; a model's own dropout is 0
         self.routers = RouterWatch(
             self.model, train_router=config.train_router, balance_coef=config.router_balance_coef
         )
         if config.gradient_checkpointing:
             self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.backbone, self.head_weight, self.head_bias = split_model(self.model)
-        self.parameters = dict(self.model.named_parameters())  # a tied head occurs once
+        self.parameters = trained_parameters(self.model, config.adapter)
         self.trained = [parameter for parameter in self.parameters.values() if parameter.requires_grad]
         self.optimizer = self._build_optimizer()
         self.reduce_gradients = reduce_gradients
@@ -333,13 +335,19 @@ class Learner:
                 result[index] = values.tolist()
         return result
 
-    def weights(self) -> dict[str, Tensor]:
-        """Copies on the CPU of all tensors that the engine wants, `lm_head.weight` included; later steps leave them."""
+    def weights(self, *, max_lora_rank: int = 0) -> dict[str, Tensor] | AdapterWeights:
+        """Copies on the CPU of all tensors that the engine wants, `lm_head.weight` included; later steps leave them.
+
+        With an adapter that an engine of `max_lora_rank` serves apart, the adapter alone.
+        """
+        adapter = self.config.adapter
+        if adapter is not None and adapter.serves_adapter(max_lora_rank):
+            return adapter_weights(self.model, adapter)
         return {name: tensor.to("cpu", copy=True) for name, tensor in engine_state_dict(self.model).items()}
 
     def export(self, folder: Path | str, tokenizer: PreTrainedTokenizerBase) -> Path:
         """Write the model as an ordinary Hugging Face folder, atomically."""
-        return export_model(self.model, tokenizer, folder)
+        return export_model(self.model, tokenizer, folder, self.config.adapter)
 
     # -- resumption ---------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import Literal
 from data.records import UserError
 from learner.attention import PACKED_SDPA, check_packing_attention
 from learner.logprobs import DEFAULT_CHUNK_BYTES
+from learner.lora_settings import LoraSettings
 from learner.losses import LOSS_SETTINGS, LossConfig
 
 
@@ -23,6 +24,7 @@ class LearnerConfig:
     `proximal_logprobs`: "recompute" needs `proximal` in every `rl_step` (from `Learner.logprobs` before the first step
     on a batch). With "behavior" there is no such pass: a loss without `importance_cap` takes its ratio to the behavior
     policy; one with it takes the policy of this step, detached, which is exact for one step a batch.
+    `adapter`: train a low-rank adapter on frozen weights (`learner.lora_settings`); null trains all weights.
     `train_router`: whether the router of a mixture of experts is trained; it is frozen otherwise, and a model without
     experts refuses it. `router_balance_coef`: weight of `learner.experts.load_balancing_loss` over the global batch.
     `max_skipped_steps`: this many non-finite steps in a row are skipped and counted, one more raises.
@@ -45,6 +47,7 @@ class LearnerConfig:
     loss: str = "default"
     loss_config: LossConfig | None = None
     proximal_logprobs: Literal["behavior", "recompute"] = "behavior"
+    adapter: LoraSettings | None = None
     train_router: bool = False
     router_balance_coef: float = 0.0
     max_skipped_steps: int = 3
@@ -86,8 +89,21 @@ class LearnerConfig:
             if not holds:
                 raise UserError(f"learner.{name}={getattr(self, name)!r}: {mend}")
         check_packing_attention(self.attention)
+        if self.adapter is not None:
+            self._check_adapter(self.adapter)
         if self.proximal_logprobs == "recompute" and not self.objective.takes_proximal:
             raise UserError("learner.proximal_logprobs='recompute': the loss has no importance_cap; use behavior")
+
+    def _check_adapter(self, adapter: LoraSettings) -> None:
+        adapter.validate()
+        if self.train_router:
+            raise UserError("learner.train_router=True: with an adapter all other weights are frozen; set it to false")
+        if self.dtype == "float32" and (adapter.base_dtype != "float32" or adapter.quantize):
+            field = "quantize" if adapter.quantize else "base_dtype"
+            raise UserError(
+                f"learner.adapter.{field}={getattr(adapter, field)!r}: products would be rounded while "
+                "learner.dtype is float32; set learner.dtype to bfloat16"
+            )
 
     @property
     def objective(self) -> LossConfig:

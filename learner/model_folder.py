@@ -21,17 +21,45 @@ from data.records import UserError
 from learner.attention import PACKED_SDPA, check_packing_attention
 from learner.checkpoint import atomic_folder
 from learner.experts import per_expert_tensors
+from learner.lora import (
+    adapter_weights,
+    add_adapter,
+    base_options,
+    check_device,
+    has_adapter,
+    merged_model,
+    merged_state,
+)
+from learner.lora_settings import LoraSettings
+
+ADAPTER_FOLDER = "adapter"
+"""Where an exported checkpoint keeps the adapter that was merged into it, in PEFT's format."""
 
 DENSE_ARCHITECTURES = ("Qwen3ForCausalLM", "LlamaForCausalLM")
 ARCHITECTURES = (*DENSE_ARCHITECTURES, "Qwen3MoeForCausalLM")
 
 
-def load_model(folder: Path | str, dtype: torch.dtype, attention: str = PACKED_SDPA) -> PreTrainedModel:
+def load_for_training(
+    folder: Path | str, attention: str, adapter: LoraSettings | None, device: torch.device
+) -> PreTrainedModel:
+    """The model of a folder on `device`, ready to be trained: in float32, or a frozen base with a fresh adapter."""
+    if adapter is not None:
+        check_device(adapter, str(device))
+    model = load_model(folder, attention=attention, **base_options(adapter, device))
+    if adapter is None or adapter.quantize is None:  # 4-bit weights are made on the device
+        model = model.to(device)
+    if adapter is not None:
+        add_adapter(model, adapter)
+    return model
+
+
+def load_model(folder: Path | str, dtype: torch.dtype, attention: str = PACKED_SDPA, **options: Any) -> PreTrainedModel:
     """The causal language model of a Hugging Face folder: safetensors only, no remote code, dropout off.
 
     Dropout is forced to 0 for training as well: with it the log-probabilities before and after a step would belong to
     two different networks, and the importance ratio would be wrong. Raises UserError for a folder, config or weights
     that are missing, another architecture, quantised or sliding-window models, and weights that do not fit the config.
+    `options` go to transformers' `from_pretrained` as they are.
     """
     folder = Path(folder)
     check_packing_attention(attention)
@@ -40,8 +68,8 @@ def load_model(folder: Path | str, dtype: torch.dtype, attention: str = PACKED_S
     config.attention_dropout = 0.0
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, dtype=dtype, attn_implementation=attention, use_safetensors=True,
-            local_files_only=True, trust_remote_code=False, output_loading_info=True,
+            folder, config=config, attn_implementation=attention, use_safetensors=True,
+            local_files_only=True, trust_remote_code=False, output_loading_info=True, dtype=dtype, **options,
         )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:  # all mean: not a sound folder
         raise UserError(f"{where}: weights do not load ({_one_line(error)}); export it again") from error
@@ -97,19 +125,32 @@ def engine_state_dict(model: PreTrainedModel) -> dict[str, Tensor]:
 
     `lm_head.weight` is there even when it is tied to the embedding: an engine that keeps its own packed copy of the
     head is left with a stale one, without an error, if the name is not sent. Experts have the names of a checkpoint
-    folder, one by one, whatever stacks transformers holds them in.
+    folder, one by one, whatever stacks transformers holds them in. An adapter is merged into what it adapts.
     """
-    state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
-    state["lm_head.weight"] = model.lm_head.weight.detach()
+    if has_adapter(model):
+        state = merged_state(model)
+        state.setdefault("lm_head.weight", state["model.embed_tokens.weight"])
+    else:
+        state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+        state["lm_head.weight"] = model.lm_head.weight.detach()
     return per_expert_tensors(state)
 
 
-def export_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path | str) -> Path:
+def export_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path | str,
+    adapter: LoraSettings | None = None,
+) -> Path:
     """Write an ordinary Hugging Face folder (config, safetensors, tokenizer with chat template) atomically.
 
-    Weights keep their type (float32 masters), so that the next stage starts from exactly these numbers.
+    Weights keep their type (float32 masters), so that the next stage starts from exactly these numbers. With an
+    adapter the merged model is written, in float32, and with `export_adapter` the adapter's own folder inside it.
     """
     with atomic_folder(Path(folder)) as partial:
-        model.save_pretrained(partial)
+        (model if adapter is None else merged_model(model)).save_pretrained(partial)
         tokenizer.save_pretrained(partial)
+        if adapter is not None and adapter.export_adapter:
+            (partial / ADAPTER_FOLDER).mkdir()
+            adapter_weights(model, adapter).write(partial / ADAPTER_FOLDER)
     return Path(folder)

@@ -79,9 +79,9 @@ class RemoteLearner:
     ) -> list[list[float]]:
         return self._call("logprobs", rows, temperature=temperature, loss_masks=loss_masks)
 
-    def weights_reference(self) -> Any:
-        """A reference to the weights in the object store, to hand to the rollout workers."""
-        return self._actor.call.remote("weights", (), {})
+    def weights_reference(self, *, max_lora_rank: int = 0) -> Any:
+        """A reference to the weights (or the adapter) in the object store, to hand to the rollout workers."""
+        return self._actor.call.remote("weights", (), {"max_lora_rank": max_lora_rank})
 
     def save_state(self, folder: str | Path) -> None:
         self._call("save_state", str(folder))

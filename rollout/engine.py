@@ -18,10 +18,12 @@ from typing import Any
 
 import torch
 
+from data.adapter import AdapterWeights
 from data.chat import STOP_THINKING, THINK_CLOSE, THINK_OPEN
 from data.model_folder import require_model_folder
 from data.records import Completion, FinishReason, UserError, VersionSpan
 from data.tokenizer import end_token_ids, require_chat_tokens
+from rollout.adapters import AdapterShelf, ServedAdapter, adapter_arguments
 from rollout.config import EngineConfig
 from rollout.policy import GenerationRequest, require_distinct
 
@@ -50,6 +52,7 @@ class Engine:
         from transformers import AutoTokenizer
         from vllm import EngineArgs, SamplingParams
         from vllm.config import ReasoningConfig
+        from vllm.lora.request import LoRARequest
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.llm_engine import LLMEngine
 
@@ -80,6 +83,7 @@ class Engine:
                     reasoning_parser="qwen3", reasoning_start_str=THINK_OPEN, reasoning_end_str=STOP_THINKING
                 ),
                 disable_log_stats=True,
+                **adapter_arguments(config.max_lora_rank),
                 seed=0,
             )
         )
@@ -88,7 +92,8 @@ class Engine:
         self._think_close_ids = encode(THINK_CLOSE, add_special_tokens=False)
         self._stop_thinking_ids = encode(STOP_THINKING, add_special_tokens=False)
         self._end_ids = list(end_token_ids(self.tokenizer))
-        self._pending: dict[str, GenerationRequest] = {}
+        self._pending: dict[str, tuple[GenerationRequest, ServedAdapter | None]] = {}
+        self._adapters = AdapterShelf(LoRARequest)
         self._serial = 0
         self.num_generated_tokens = 0
         self.version = version
@@ -108,7 +113,7 @@ class Engine:
         sampling = request.sampling
         request_id = f"{self._serial}"
         self._serial += 1
-        self._pending[request_id] = request
+        self._pending[request_id] = (request, self._adapters.current)
         self._engine.add_request(
             request_id,
             {"prompt_token_ids": list(request.prompt_token_ids)},
@@ -125,6 +130,7 @@ class Engine:
                 detokenize=False,
                 output_kind=self._final_only,
             ),
+            lora_request=self._adapter_request(),
         )
 
     def step(self) -> list[Completion]:
@@ -132,7 +138,7 @@ class Engine:
         finished = []
         for output in self._engine.step():
             if output.finished:
-                finished.append(self._completion(self._pending.pop(output.request_id), output.outputs[0]))
+                finished.append(self._completion(*self._pending.pop(output.request_id), output.outputs[0]))
         return finished
 
     @property
@@ -195,7 +201,8 @@ class Engine:
             request_id = f"score-{self._serial}"
             self._serial += 1
             running[request_id] = index
-            self._engine.add_request(request_id, {"prompt_token_ids": list(row[:-1])}, params)
+            prompt = {"prompt_token_ids": list(row[:-1])}
+            self._engine.add_request(request_id, prompt, params, lora_request=self._adapter_request())
         while running:
             for output in self._engine.step():
                 if output.finished:
@@ -209,22 +216,49 @@ class Engine:
 
     # ---- weights
 
-    def update_weights(self, weights: Mapping[str, torch.Tensor], *, version: int) -> None:
+    def update_weights(self, weights: Mapping[str, torch.Tensor] | AdapterWeights, *, version: int) -> None:
         """Load `weights` (checkpoint names, `lm_head.weight` included) between two steps and name them `version`.
 
         The prefix cache is emptied: keys and values of the old weights must not serve new requests. Requests in flight
-        keep theirs.
+        keep theirs. An adapter is served on the base as it is, to requests from now on: those in flight go on with the
+        one they began with, and say so. Weights replace the base and end the serving of an adapter.
         """
         from rollout.weight_transfer import load_into_worker
 
-        self._collective_rpc(load_into_worker, dict(weights))
+        if isinstance(weights, AdapterWeights):
+            self._serve(weights, version)
+        else:
+            if any(adapter is not None for _, adapter in self._pending.values()):
+                raise RuntimeError("engine: requests with an adapter are in flight; finish them before a new base")
+            self._adapters.current = None
+            self._collective_rpc(load_into_worker, dict(weights))
+        for unused in self._adapters.drop_unused(adapter for _, adapter in self._pending.values()):
+            self._engine.remove_lora(unused.number)
         self.reset_prefix_cache()
         self._set_version(version)
 
-    def differing_tensors(self, weights: Mapping[str, torch.Tensor], *, tolerance: float = 1e-4) -> list[str]:
-        """Names of the tensors with which the engine computes something else than `weights` say."""
-        from rollout.weight_transfer import differing_tensors
+    def _serve(self, weights: AdapterWeights, version: int) -> None:
+        if not self.config.max_lora_rank:
+            raise UserError(
+                "rollout.engine.max_lora_rank=0: the engine was started without room for adapters; set it to the "
+                "adapter's rank, or learner.adapter.serve to merged"
+            )
+        served = self._adapters.put(weights, version)
+        if not self._engine.add_lora(served.request):
+            raise RuntimeError(f"engine: the adapter of version {version} was not loaded")
 
+    def _adapter_request(self) -> Any:
+        return None if self._adapters.current is None else self._adapters.current.request
+
+    def differing_tensors(
+        self, weights: Mapping[str, torch.Tensor] | AdapterWeights, *, tolerance: float = 1e-4
+    ) -> list[str]:
+        """Names of the tensors with which the engine computes something else than `weights` say."""
+        from rollout.weight_transfer import differing_adapter_tensors, differing_tensors
+
+        if isinstance(weights, AdapterWeights):
+            number = self._adapters.current.number if self._adapters.current is not None else 0
+            return self._collective_rpc(differing_adapter_tensors, weights, number, tolerance)[0]
         return self._collective_rpc(differing_tensors, dict(weights), tolerance)[0]
 
     def reset_prefix_cache(self) -> None:
@@ -242,11 +276,13 @@ class Engine:
 
     # ---- results
 
-    def _completion(self, request: GenerationRequest, output: Any) -> Completion:
+    def _completion(self, request: GenerationRequest, adapter: ServedAdapter | None, output: Any) -> Completion:
         token_ids = tuple(output.token_ids)
         logprobs = _sampled_logprobs(output.logprobs, token_ids) if request.want_logprobs else (0.0,) * len(token_ids)
         finish: FinishReason = output.finish_reason if output.finish_reason in ("stop", "length") else "abort"
         spans = tuple(VersionSpan(int(span.version), span.start, span.end) for span in output.weight_versions or ())
+        if adapter is not None:  # the engine names its newest version; the request kept the adapter it began with
+            spans = (VersionSpan(adapter.version, 0, len(token_ids)),)
         return Completion(
             prompt_uid=request.prompt_uid,
             sample_index=request.sample_index,
@@ -268,6 +304,7 @@ class Engine:
 
     def close(self) -> None:
         self._engine.engine_core.shutdown()
+        self._adapters.close()
 
 
 def forced_tokens(

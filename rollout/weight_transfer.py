@@ -13,6 +13,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from data.adapter import PREFIX, AdapterWeights
+
 # Engine module -> the checkpoint's tensors that it holds, in the order in which they are stacked.
 _STACKED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 _EXPERT = re.compile(r"(?P<experts>.*\.experts)\.(?P<index>\d+)\.(gate_proj|up_proj|down_proj)\.weight")
@@ -78,11 +80,38 @@ def differing_tensors(worker: Any, weights: Mapping[str, torch.Tensor], toleranc
                 continue
             module_name, parts = _engine_module(name, weights)
             seen.update(parts)
-            module = modules.get(module_name)
+            module = modules.get(f"{module_name}.base_layer", modules.get(module_name))  # wrapped to take adapters
             if module is None:
                 differing.extend(parts)
                 continue
             differing.extend(_compare(module, module_name, parts, weights, tensor, tolerance))
+    return differing
+
+
+def differing_adapter_tensors(worker: Any, weights: AdapterWeights, number: int, tolerance: float) -> list[str]:
+    """Names of an adapter's tensors that the kernels would not multiply by under adapter id `number`.
+
+    Those read the stacked tensors compared here directly; the scaling is in B.
+    """
+    manager = worker.model_runner.lora_manager._adapter_manager
+    if number not in manager.lora_index_to_id:
+        return list(weights.tensors)  # not in a slot: nothing is served under this id
+    slot = manager.lora_index_to_id.index(number)
+    scaling = weights.config["lora_alpha"] / weights.config["r"]
+    differing = []
+    for name, tensor in weights.tensors.items():
+        owner, side = name.removeprefix(PREFIX).removesuffix(".weight").rsplit(".", 1)
+        module_name, parts = _engine_module(f"{owner}.weight", {})
+        module = manager.modules.get(module_name)
+        if module is None:
+            differing.append(name)
+            continue
+        stacked = (module.lora_a_stacked if side == "lora_A" else module.lora_b_stacked)[parts.index(f"{owner}.weight")]
+        rows, columns = tensor.shape
+        held = stacked[slot, 0, :rows, :columns].float()
+        expected = tensor.to(held.device).float() * (1.0 if side == "lora_A" else scaling)
+        if not _close(held, expected, max(tolerance, torch.finfo(stacked.dtype).eps)):
+            differing.append(name)
     return differing
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
 from configs.load import load_config
@@ -47,8 +47,7 @@ class Loop:
     folders: tuple[Path, Path, Path]
 
     def weights(self, index: int) -> dict[str, Tensor]:
-        with safe_open(self.folders[index] / "model.safetensors", "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: it is no dictionary
+        return load_file(self.folders[index] / "model.safetensors")
 
 
 def rows_of(prompts: list[Prompt], tokenizer: Any) -> list[TrainingSample]:
@@ -73,7 +72,7 @@ def services_of(folder: Path, *settings: str) -> Iterator[Services]:
 
 
 def run_loops(family: str, folder: Path, learner: LearnerConfig, *settings: str, rl_steps: int = 1) -> Loop:
-    """Twenty supervised steps on the rows, then `rl_steps` of GRPO on their prompts, with one engine and one learner."""
+    """25 supervised steps on the rows, then `rl_steps` of GRPO on their prompts, with one engine and one learner."""
     start = save_policy(folder / "start", family)
     prompts = prompts_of("arithmetic", 2)
     sft = SFTConfig(learner=learner, num_epochs=25, batch_tokens=2048)
