@@ -15,6 +15,9 @@ from typing import Any
 
 from data.adapter import AdapterWeights
 
+LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""The linear layers of the architectures that are taken, which are what an adapter may be on."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServedAdapter:
@@ -27,8 +30,17 @@ class ServedAdapter:
 
 
 def adapter_arguments(max_rank: int) -> dict[str, Any]:
-    """The engine's arguments: room for two versions at a time, the one of requests in flight and the newest."""
-    return {"enable_lora": True, "max_lora_rank": max_rank, "max_loras": 2, "max_cpu_loras": 4} if max_rank else {}
+    """The engine's arguments: room for two versions at a time, the one of requests in flight and the newest.
+
+    The linear layers alone may carry one. With a head that may, vLLM 0.32 on a CPU fails on prompt log-probabilities of
+    several rows.
+    """
+    if not max_rank:
+        return {}
+    return {
+        "enable_lora": True, "max_lora_rank": max_rank, "max_loras": 2, "max_cpu_loras": 4,
+        "lora_target_modules": list(LINEAR_LAYERS),
+    }  # fmt: skip
 
 
 class AdapterShelf:

@@ -98,6 +98,10 @@ class Engine:
         self.num_generated_tokens = 0
         self.version = version
         self._set_version(version)
+        if config.max_lora_rank:
+            from rollout.weight_transfer import mend_adapter_kernels
+
+            self._collective_rpc(mend_adapter_kernels)
         self._collective_rpc(_recognise_natural_end, self._stop_thinking_ids, self._think_close_ids)
 
     # ---- the loop

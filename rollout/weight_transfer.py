@@ -88,6 +88,46 @@ def differing_tensors(worker: Any, weights: Mapping[str, torch.Tensor], toleranc
     return differing
 
 
+def mend_adapter_kernels(worker: Any) -> None:
+    """Have vLLM's CPU kernels for adapters leave rows without one alone, and take one product for each adapter.
+
+    In vLLM 0.32 they read index -1, a row without an adapter, as the last slot, so such a request would be answered
+    with whatever adapter lies there; and they gather a copy of the adapter for every token, [tokens, rank, in].
+    Kernels of other devices are left as they are.
+    """
+    manager = worker.model_runner.lora_manager._adapter_manager
+    for kernels in {type(module.punica_wrapper) for module in manager.modules.values()}:
+        if kernels.__name__ == "PunicaWrapperCPU":
+            kernels._apply_shrink = _apply_shrink
+            kernels._apply_expand = _apply_expand
+
+
+def _rows_of_slots(indices_T: torch.Tensor) -> list[tuple[int, Any]]:
+    """Each slot in use with its rows: all of them as a slice, which copies nothing, when it is the only one."""
+    slots = indices_T.unique().tolist()
+    if len(slots) == 1:
+        return [(slots[0], slice(None))] if slots[0] >= 0 else []
+    return [(slot, (indices_T == slot).nonzero().squeeze(1)) for slot in slots if slot >= 0]
+
+
+def _apply_shrink(self: Any, y: torch.Tensor, x: torch.Tensor, w_t_all: torch.Tensor, scale: float) -> None:
+    """y[rows] = scale x[rows] A^T for each slot: y [T, r], x [T, in], w_t_all [slots, 1, r, in]."""
+    for slot, rows in _rows_of_slots(self.token_lora_indices):
+        weight = w_t_all[slot].squeeze(0).to(y.dtype)
+        y[rows] = scale * (x[rows].to(y.dtype) @ weight.t())
+
+
+def _apply_expand(
+    self: Any, y: torch.Tensor, x: torch.Tensor, w_t_all: torch.Tensor, y_offset: int, y_slice_size: int,
+    add_inputs: bool = True,
+) -> None:  # fmt: skip
+    """y[rows, slice] += x[rows] B^T for each slot: y [T, out], x [T, r], w_t_all [slots, 1, out, r]."""
+    columns = slice(y_offset, y_offset + y_slice_size)
+    for slot, rows in _rows_of_slots(self.token_lora_indices):
+        product = x[rows].to(y.dtype) @ w_t_all[slot].squeeze(0).to(y.dtype).t()
+        y[rows, columns] = y[rows, columns] + product if add_inputs else product
+
+
 def differing_adapter_tensors(worker: Any, weights: AdapterWeights, number: int, tolerance: float) -> list[str]:
     """Names of an adapter's tensors that the kernels would not multiply by under adapter id `number`.
 

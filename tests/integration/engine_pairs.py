@@ -26,6 +26,17 @@ POLICIES = {
 """Name to family and whether the head is tied to the embedding."""
 
 
+def forget_parallel_groups() -> None:
+    """Let the next engine of this process make its process groups anew.
+
+    vLLM makes them once a process, without a group for experts when its first model has none. A run has one engine a
+    process; only tests come after each other. Nothing may be running.
+    """
+    from vllm.distributed.parallel_state import destroy_model_parallel
+
+    destroy_model_parallel()
+
+
 @dataclass(frozen=True)
 class Pair:
     """An engine and the learner whose weights it was started with."""

@@ -106,6 +106,7 @@ def test_merged_weights_have_the_same_logprobs_and_end_the_serving_of_the_adapte
     assert served.engine.differing_tensors(merged) == []
     (completion,) = served.engine.generate([request(PROMPT)])
     assert completion.weight_versions == (VersionSpan(2, 0, len(completion.token_ids)),)
+    assert served.gap_of(completion) < TOLERANCE  # no stale adapter on top of the merged weights
 
 
 def test_another_base_under_the_adapter_is_served_too(served: Served) -> None:
@@ -123,8 +124,7 @@ def test_requests_in_flight_keep_their_adapter_and_say_so(served: Served) -> Non
     engine.submit(request(PROMPT, uid="old", max_tokens=20))
     for _ in range(4):
         engine.step()
-    old = dict(served.learner.parameters)
-    before = {name: p.detach().clone() for name, p in old.items()}
+    before = {name: p.detach().clone() for name, p in served.learner.parameters.items()}
     served.move(2)
     served.publish(4)
     engine.submit(request(PROMPT, uid="new", max_tokens=20))

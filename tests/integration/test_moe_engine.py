@@ -7,6 +7,8 @@ has to see that as well.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,13 +16,23 @@ import torch
 
 import rollout.weight_transfer
 from learner.learner import Learner
-from tests.integration.engine_pairs import Pair, Pairs
-from tests.integration.tiny_policies import request
+from learner.learner_config import LearnerConfig
+from learner.lora_settings import LoraSettings
+from rollout.engine import Engine
+from tests.integration.engine_pairs import ENGINE, Pair, Pairs, forget_parallel_groups
+from tests.integration.tiny_policies import request, save_policy
 
 pytestmark = [pytest.mark.engine, pytest.mark.integration]
 
 TOLERANCE = 1e-3
 ROWS = [[(7 * i + start) % 256 for i in range(60)] for start in (1, 2, 3)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def groups_of_its_own() -> Iterator[None]:
+    """Engines of other modules had no experts; those of later ones start afresh too."""
+    forget_parallel_groups()
+    yield
 
 
 @pytest.fixture(params=["qwen3-moe", "qwen3-moe-padded"])
@@ -109,3 +121,20 @@ def test_a_router_that_did_not_arrive_is_named_alone(moe: Pair) -> None:
 def test_a_tensor_that_no_module_of_the_engine_holds_is_named(moe: Pair) -> None:
     fused = {"model.layers.0.mlp.experts.gate_up_proj": torch.zeros(4, 96, 64)}
     assert moe.engine.differing_tensors(moe.own_weights() | fused) == list(fused)
+
+
+def test_an_adapter_on_the_attention_of_a_mixture_is_served_and_merged(tmp_path: Path) -> None:
+    folder = save_policy(tmp_path / "model", "qwen3_moe")
+    learner = Learner(folder, LearnerConfig(adapter=LoraSettings(rank=6)))
+    engine = Engine(folder, replace(ENGINE, max_lora_rank=8))
+    pair = Pair(engine, learner, folder)
+    try:
+        move(learner, of="lora_")
+        assert gap(pair) > 0.2
+        for version, room in ((1, 8), (2, 0)):
+            weights = learner.weights(max_lora_rank=room)
+            engine.update_weights(weights, version=version)
+            assert gap(pair) < TOLERANCE
+            assert engine.differing_tensors(weights) == []
+    finally:
+        engine.close()
