@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,21 +20,24 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from data.adapter import AdapterWeights
 from data.records import StepResult, TrainingSample, UserError
+from learner.experts import RouterWatch, per_expert_tensors
 from learner.flops import ModelFlops
 from learner.head_loss import TokenLoss
 from learner.learner_config import LearnerConfig, learning_rate
+from learner.lora import adapter_weights, trained_parameters
 from learner.losses import policy_loss, reduce_metrics, sft_loss
-from learner.model_folder import engine_state_dict, export_model, load_model
+from learner.model_folder import export_model, load_for_training, plain_state_dict
 from learner.packing import PackedBatch, plan_microbatches
 from learner.policy_network import PolicyNetwork
 from learner.ranks import Ranks
 from learner.sharding import gather_on_first, shard_network, whole
 from learner.step_timer import StepTimer
-from learner.step_work import StepWork
+from learner.step_work import StepTotals, StepWork
 from learner.trainer_state import read_trainer_state, write_trainer_state
 
-__all__ = ["Learner", "LearnerConfig", "NonFiniteGradientError", "StepTotals", "learning_rate"]
+__all__ = ["Learner", "LearnerConfig", "NonFiniteGradientError", "learning_rate"]
 
 COUNTERS = ("step", "skipped_steps", "skipped_in_a_row")
 """What of a learner's progress is saved as integers; the schedule is a function of `step`."""
@@ -48,26 +50,12 @@ Rows = Sequence[Sequence[float]]
 MicroBatchLoss = Callable[[Tensor, Tensor, slice], tuple[Tensor, Metrics]]
 """Loss and metrics of some of a micro-batch's loss tokens: of their log-probabilities and entropies, and which."""
 
-Objective = Callable[[PackedBatch, list[int], "StepTotals"], MicroBatchLoss]
+Objective = Callable[[PackedBatch, list[int], StepTotals], MicroBatchLoss]
 """Makes the loss of a micro-batch, of the samples with these indices."""
 
 
 class NonFiniteGradientError(RuntimeError):
     """Too many steps in a row had a gradient norm that is not finite: the run is broken, not unlucky."""
-
-
-@dataclass(frozen=True, slots=True)
-class StepTotals:
-    """The denominators of one optimizer step, over all micro-batches and ranks."""
-
-    num_loss_tokens: int
-    num_sequences: int
-
-    @classmethod
-    def of(cls, samples: Iterable[TrainingSample]) -> StepTotals:
-        """Loss tokens, and sequences that have at least one."""
-        counts = [sum(sample.loss_mask_T) for sample in samples]
-        return cls(sum(counts), sum(1 for count in counts if count))
 
 
 class Learner:
@@ -89,16 +77,22 @@ class Learner:
         self.config = config
         self.device = torch.device(device)
         self.ranks = ranks or Ranks()
-        self.model = load_model(model_folder, torch.float32, config.attention).to(self.device)
-        self.model.train()  # gradient checkpointing asks for it; dropout is 0
+        self.sharded = sharding == "full"
+        if self.sharded and config.adapter is not None:
+            raise UserError("learner.sharding='full': an adapter's frozen base is not sharded yet; use replicate")
+        self.model = load_for_training(model_folder, config.attention, config.adapter, self.device)
+        self.model.train()  # gradient checkpointing asks for it; a model's own dropout is 0
+        self.routers = RouterWatch(
+            self.model, train_router=config.train_router, balance_coef=config.router_balance_coef
+        )
         if config.gradient_checkpointing:
             self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.network = PolicyNetwork(self.model, config)
-        self.sharded = sharding == "full"
         if self.sharded:
             shard_network(self.network, self.device, num_ranks=self.ranks.size, offload_optimizer=offload_optimizer)
         self.flops = ModelFlops.of(self.model.config)
-        self.parameters = dict(self.model.named_parameters())  # a tied head occurs once
+        self.parameters = trained_parameters(self.model, config.adapter)
+        self.trained = [parameter for parameter in self.parameters.values() if parameter.requires_grad]
         self.optimizer = self._build_optimizer()
         # Sharded gradients are summed as the backward pass goes.
         self.reduce_gradients = self._keep_gradients if self.sharded else self.ranks.sum_gradients
@@ -110,8 +104,8 @@ class Learner:
         """AdamW that decays matrices only: norms and biases set a scale and have no reason to shrink."""
         config = self.config
         groups = [
-            {"params": [p for p in self.parameters.values() if p.ndim >= 2], "weight_decay": config.weight_decay},
-            {"params": [p for p in self.parameters.values() if p.ndim < 2], "weight_decay": 0.0},
+            {"params": [p for p in self.trained if p.ndim >= 2], "weight_decay": config.weight_decay},
+            {"params": [p for p in self.trained if p.ndim < 2], "weight_decay": 0.0},
         ]
         return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 
@@ -193,12 +187,15 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         parts: list[Metrics] = []
         work = StepWork()
-        for indices in self._plan(samples)[self.ranks.rank]:
+        mine = self._plan(samples)[self.ranks.rank]
+        self._count_choices(samples, mine)
+        for indices in mine:
             with timer.phase("pack"):
                 batch = self._packed([samples[index] for index in indices] or [NOTHING])
                 loss_of = objective(batch, indices, totals)
             with timer.phase("forward"):
                 loss, num_slots = self.network(batch, _recording(loss_of, parts), separable=separable)
+                loss = loss + self.routers.observe(counts=bool(indices))
             with timer.phase("backward"):
                 loss.backward()
             if indices:
@@ -214,24 +211,42 @@ class Learner:
         metrics_of_step["num_loss_tokens"] = metrics_of_step.pop("num_tokens")
         return StepResult(
             self.step,
-            metrics_of_step | StepWork.total([rank_work for _, rank_work in gathered]).metrics() | {
+            metrics_of_step
+            | StepWork.total([rank_work for _, rank_work in gathered]).metrics()
+            | self.routers.metrics(self._reduce)
+            | {
                 "grad_norm": grad_norm, "grad_clipped": float(grad_norm > self.config.max_grad_norm), "lr": lr,
                 "step_skipped": float(skipped), "skipped_steps": float(self.skipped_steps),
             },
             timer.seconds(),
         )  # fmt: skip
 
+    @property
+    def _reduce(self) -> Callable[[list[Tensor]], None] | None:
+        """Adds tensors up over the ranks; None for a rank alone."""
+        return self.ranks.sum_gradients if self.ranks.size > 1 else None
+
+    def _count_choices(self, samples: Sequence[TrainingSample], mine: Sequence[list[int]]) -> None:
+        """Begin a step of the routers, who may have to see all micro-batches before the first one's loss."""
+
+        def forwards() -> Iterator[bool]:
+            for indices in mine:
+                self.network(self._packed([samples[index] for index in indices] or [NOTHING]))
+                yield bool(indices)
+
+        self.routers.begin(forwards(), num_microbatches=len(mine), reduce=self._reduce)
+
     def _plan(self, samples: Sequence[TrainingSample]) -> list[list[list[int]]]:
         return plan_microbatches(
             samples,
             self.config.microbatch_tokens,
-            share_prompts=self.config.share_prompts,
+            share_prompts=self.config.shares_prompts,
             num_ranks=self.ranks.size,
             cost=lambda num_tokens, lengths: self.flops.forward(num_tokens, lengths, num_predictions=0),
         )
 
     def _packed(self, samples: Sequence[TrainingSample]) -> PackedBatch:
-        return PackedBatch.from_samples(samples, self.device, share_prompts=self.config.share_prompts)
+        return PackedBatch.from_samples(samples, self.device, share_prompts=self.config.shares_prompts)
 
     def _keep_gradients(self, gradients: Sequence[Tensor]) -> None:
         """What is summed already needs no more."""
@@ -242,10 +257,10 @@ class Learner:
         The decision hangs on the reduced gradients alone, so that all ranks agree. A skipped step leaves weights and
         moments as they were and uses up its place in the schedule.
         """
-        for parameter in self.parameters.values():
+        for parameter in self.trained:
             if parameter.grad is None:  # no micro-batch on this rank: it still has to take part in the reduction
                 parameter.grad = torch.zeros_like(parameter)
-        gradients = [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
+        gradients = [parameter.grad for parameter in self.trained if parameter.grad is not None]
         self.reduce_gradients(gradients)
         norm = whole(torch.nn.utils.get_total_norm(gradients))
         if not bool(torch.isfinite(norm)):
@@ -258,7 +273,7 @@ class Learner:
                 )
             return float(norm), True
         self.skipped_in_a_row = 0
-        torch.nn.utils.clip_grads_with_norm_(self.parameters.values(), self.config.max_grad_norm, norm)
+        torch.nn.utils.clip_grads_with_norm_(self.trained, self.config.max_grad_norm, norm)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()
@@ -296,18 +311,22 @@ class Learner:
         scored = {index: row for part in self.ranks.gather(mine) for index, row in part.items()}
         return [scored[index] for index in range(len(samples))]
 
-    def weights(self) -> dict[str, Tensor]:
+    def weights(self, *, max_lora_rank: int = 0) -> dict[str, Tensor] | AdapterWeights:
         """Copies on the CPU of all tensors that the engine wants, `lm_head.weight` included; later steps leave them.
 
-        The first rank gets them; on the others the result is empty.
+        With an adapter that an engine of `max_lora_rank` serves apart, the adapter alone. Of a sharded model the first
+        rank gets all, the others nothing.
         """
-        return gather_on_first(engine_state_dict(self.model), is_first=self.ranks.rank == 0)
+        adapter = self.config.adapter
+        if adapter is not None and adapter.serves_adapter(max_lora_rank):
+            return adapter_weights(self.model, adapter)
+        return per_expert_tensors(gather_on_first(plain_state_dict(self.model), is_first=self.ranks.rank == 0))
 
     def export(self, folder: Path | str, tokenizer: PreTrainedTokenizerBase) -> Path:
         """Write the model as an ordinary Hugging Face folder, atomically; the first rank does."""
         state = gather_on_first(self.model.state_dict(), is_first=self.ranks.rank == 0) if self.sharded else None
         if self.ranks.rank == 0:
-            export_model(self.model, tokenizer, folder, state=state)
+            export_model(self.model, tokenizer, folder, self.config.adapter, state=state)
         return Path(folder)
 
     # -- resumption ---------------------------------------------------------------------------------------------------
@@ -339,7 +358,7 @@ class Learner:
         self.optimizer.state.clear()
         for name, parameter in self.parameters.items():
             parameter.copy_(state.weights[name])
-            if state.moments:
+            if name in state.moments:
                 self.optimizer.state[parameter] = {
                     key: tensor.to(parameter.device) for key, tensor in state.moments[name].items()
                 }

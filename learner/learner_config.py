@@ -9,6 +9,7 @@ from typing import Literal
 from data.records import UserError
 from learner.attention import PACKED_SDPA, check_packing_attention
 from learner.logprobs import DEFAULT_CHUNK_BYTES
+from learner.lora_settings import LoraSettings
 from learner.losses import LOSS_SETTINGS, LossConfig
 
 
@@ -20,11 +21,14 @@ class LearnerConfig:
     `microbatch_tokens` caps one packed row. `dtype` is what products run in; weights, gradients and moments are float32
     always, because a bfloat16 weight rounds small updates away. `chunk_bytes` bounds the logits held at a time.
     `share_prompts` computes a prompt once for the samples of a micro-batch that begin with it: the same gradient for
-    less work.
+    less work. The balance loss of a router counts every token of every sample: with it prompts are not shared.
     `loss` names a setting of `learner.losses`; `loss_config`, when given, is used instead and `loss` must be "custom".
     `proximal_logprobs`: "recompute" needs `proximal` in every `rl_step` (from `Learner.logprobs` before the first step
     on a batch). With "behavior" there is no such pass: a loss without `importance_cap` takes its ratio to the behavior
     policy; one with it takes the policy of this step, detached, which is exact for one step a batch.
+    `adapter`: train a low-rank adapter on frozen weights (`learner.lora_settings`); null trains all weights.
+    `train_router`: whether the router of a mixture of experts is trained; it is frozen otherwise, and a model without
+    experts refuses it. `router_balance_coef`: weight of `learner.experts.load_balancing_loss` over the global batch.
     `max_skipped_steps`: this many non-finite steps in a row are skipped and counted, one more raises.
     """
 
@@ -46,6 +50,9 @@ class LearnerConfig:
     loss: str = "default"
     loss_config: LossConfig | None = None
     proximal_logprobs: Literal["behavior", "recompute"] = "behavior"
+    adapter: LoraSettings | None = None
+    train_router: bool = False
+    router_balance_coef: float = 0.0
     max_skipped_steps: int = 3
 
     def validate(self) -> None:
@@ -74,6 +81,12 @@ class LearnerConfig:
             ("loss", self.loss in settings, f"use one of {', '.join(settings)}"),
             ("loss_config", custom == (self.loss_config is not None), "give it with loss=custom and only then"),
             ("proximal_logprobs", self.proximal_logprobs in ("behavior", "recompute"), "use behavior or recompute"),
+            ("router_balance_coef", 0 <= self.router_balance_coef < math.inf, "use 0 or more"),
+            (
+                "router_balance_coef",
+                self.train_router or not self.router_balance_coef,
+                "a frozen router cannot be balanced; set train_router to true or the coefficient to 0",
+            ),
             ("max_skipped_steps", self.max_skipped_steps >= 0, "use 0 or more"),
         ):
             if not holds:
@@ -84,8 +97,26 @@ class LearnerConfig:
                 f"learner.share_prompts=True: {self.attention} cannot repeat a shared prompt in attention; set "
                 f"share_prompts to false, or attention to {PACKED_SDPA}"
             )
+        if self.adapter is not None:
+            self._check_adapter(self.adapter)
         if self.proximal_logprobs == "recompute" and not self.objective.takes_proximal:
             raise UserError("learner.proximal_logprobs='recompute': the loss has no importance_cap; use behavior")
+
+    def _check_adapter(self, adapter: LoraSettings) -> None:
+        adapter.validate()
+        if self.train_router:
+            raise UserError("learner.train_router=True: with an adapter all other weights are frozen; set it to false")
+        if self.dtype == "float32" and (adapter.base_dtype != "float32" or adapter.quantize):
+            field = "quantize" if adapter.quantize else "base_dtype"
+            raise UserError(
+                f"learner.adapter.{field}={getattr(adapter, field)!r}: products would be rounded while "
+                "learner.dtype is float32; set learner.dtype to bfloat16"
+            )
+
+    @property
+    def shares_prompts(self) -> bool:
+        """Whether samples of one micro-batch share their prompt."""
+        return self.share_prompts and not self.router_balance_coef
 
     @property
     def objective(self) -> LossConfig:

@@ -26,7 +26,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 from data.preference import PreferencePair, conversation, preference_token_ids
 from data.records import UserError
 from data.tokenizer import require_chat_tokens
-from learner.model_folder import load_model_config
+from learner.model_folder import DENSE_ARCHITECTURES, load_model_config
 from learner.preference_loss import bradley_terry_loss
 
 _BATCHES_PER_WINDOW = 16
@@ -148,7 +148,7 @@ def load_scorer(folder: Path | str, tokenizer: PreTrainedTokenizerBase, *, seed:
     That deviation is the one of the reward head in arXiv 2009.01325 (appendix): scores of a new model are small.
     """
     where = f"model_folder={str(folder)!r}"
-    config = load_model_config(Path(folder), where)
+    config = load_model_config(Path(folder), where, DENSE_ARCHITECTURES)
     config.attention_dropout = 0.0
     config.num_labels = 1
     config.pad_token_id = tokenizer.pad_token_id  # for those who pad: it must not be the token the score is read at

@@ -1,12 +1,27 @@
-"""What the micro-batches of a step amounted to: tokens, what packing saved and wasted of them, and operations."""
+"""What a step is divided by, and what its micro-batches amounted to: tokens, packing's gains and losses, operations."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from data.records import TrainingSample
 from learner.flops import ModelFlops
 from learner.packing import PackedBatch
+
+
+@dataclass(frozen=True, slots=True)
+class StepTotals:
+    """The denominators of one optimizer step, over all micro-batches and ranks."""
+
+    num_loss_tokens: int
+    num_sequences: int
+
+    @classmethod
+    def of(cls, samples: Iterable[TrainingSample]) -> StepTotals:
+        """Loss tokens, and sequences that have at least one."""
+        counts = [sum(sample.loss_mask_T) for sample in samples]
+        return cls(sum(counts), sum(1 for count in counts if count))
 
 
 @dataclass(slots=True)

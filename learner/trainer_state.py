@@ -113,15 +113,16 @@ def read_trainer_state(
                 "resume with that value or start a new run"
             )
     keys = MOMENTS if record["has_moments"] else ()
+    trained = [name for name, parameter in parameters.items() if parameter.requires_grad]
     generators = load_file(folder / "rng.safetensors")
     if record["sharded"] or _any_sharded(parameters):
-        weights, moments = _read_shards(folder, parameters, keys)
+        weights, moments = _read_shards(folder, parameters, trained, keys)
     else:
         weights, moments = (load_file(folder / f"{part}.safetensors") for part in ("weights", "optimizer"))
     fits = {
         "weights.safetensors": {name: tensor.shape for name, tensor in weights.items()}
         == {name: parameter.shape for name, parameter in parameters.items()},
-        "optimizer.safetensors": moments.keys() == {f"{name}.{key}" for name in parameters for key in keys},
+        "optimizer.safetensors": moments.keys() == {f"{name}.{key}" for name in trained for key in keys},
         "rng.safetensors": generators.keys() == random_generators(device).keys(),
     }
     for file, fit in fits.items():
@@ -129,18 +130,18 @@ def read_trainer_state(
             raise CheckpointError(
                 f"checkpoint {folder}: {file} is of another model or device; resume with its own state"
             )
-    moments_by_name = {name: {key: moments[f"{name}.{key}"] for key in keys} for name in parameters} if keys else {}
+    moments_by_name = {name: {key: moments[f"{name}.{key}"] for key in keys} for name in trained} if keys else {}
     return TrainerState(record["counters"], generators, weights, moments_by_name)
 
 
 def _read_shards(
-    folder: Path, parameters: Mapping[str, Tensor], keys: Sequence[str]
+    folder: Path, parameters: Mapping[str, Tensor], trained: Sequence[str], keys: Sequence[str]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Weights and moments from files cut in any way, each rank reading the parts that it holds."""
     weights = {name: torch.empty_like(parameter) for name, parameter in parameters.items()}
     moments = {
-        f"{name}.{key}": torch.empty(()) if key == "step" else torch.empty_like(parameter)
-        for name, parameter in parameters.items()
+        f"{name}.{key}": torch.empty(()) if key == "step" else torch.empty_like(parameters[name])
+        for name in trained
         for key in keys
     }
     reader = HuggingFaceStorageReader(str(folder))

@@ -115,9 +115,10 @@ class RemoteLearner:
     ) -> list[list[float]]:
         return self._call("logprobs", ray.put(rows), temperature=temperature, loss_masks=loss_masks)
 
-    def weights_reference(self) -> Any:
-        """A reference to the weights in the object store, to hand to the rollout workers."""
-        return self._begin("weights")[0]  # the first rank's; the others only help to gather them
+    def weights_reference(self, *, max_lora_rank: int = 0) -> Any:
+        """A reference to the weights (or the adapter) in the object store, to hand to the rollout workers."""
+        # The first rank's; the others only help to gather them.
+        return self._begin("weights", max_lora_rank=max_lora_rank)[0]
 
     def save_state(self, folder: str | Path) -> None:
         self._call("save_state", str(folder))

@@ -8,10 +8,16 @@ from typing import Literal
 from data.episodes import EpisodeLimits
 from data.records import UserError
 
+LORA_RANKS = (0, 1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""The room for adapters that the engine's kernels come in; a smaller rank fits into a larger one."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineConfig:
-    """How the engine runs. `kv_cache_gib` bounds the cache on a CPU; on a GPU `gpu_memory_utilization` does."""
+    """How the engine runs. `kv_cache_gib` bounds the cache on a CPU; on a GPU `gpu_memory_utilization` does.
+
+    `max_lora_rank` above 0 lets the engine serve adapters up to that rank without a merge, at a small cost.
+    """
 
     dtype: Literal["float32", "bfloat16"] = "float32"
     max_model_len: int = 512
@@ -22,6 +28,7 @@ class EngineConfig:
     tensor_parallel_size: int = 1
     enforce_eager: bool = True
     prefix_caching: bool = True
+    max_lora_rank: int = 0
 
     def validate(self) -> None:
         for name in ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "kv_cache_gib", "tensor_parallel_size"):
@@ -29,6 +36,10 @@ class EngineConfig:
                 raise UserError(f"{name}: {getattr(self, name)} must be 1 or more")
         if not 0 < self.gpu_memory_utilization < 1:
             raise UserError(f"gpu_memory_utilization: {self.gpu_memory_utilization} must lie in (0, 1)")
+        if self.max_lora_rank not in LORA_RANKS:
+            raise UserError(
+                f"max_lora_rank: {self.max_lora_rank}; use one of {', '.join(map(str, LORA_RANKS))} (0: none)"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,12 +18,15 @@ from typing import Any
 
 import torch
 
+from data.adapter import AdapterWeights
 from data.chat import STOP_THINKING, THINK_CLOSE, THINK_OPEN
 from data.model_folder import require_model_folder
 from data.records import Completion, FinishReason, UserError, VersionSpan
 from data.tokenizer import end_token_ids, require_chat_tokens
+from rollout.adapters import AdapterShelf, ServedAdapter, adapter_arguments
 from rollout.agent_loop import run_to_end
 from rollout.config import EngineConfig
+from rollout.forced_tokens import forced_tokens, recognise_natural_end
 from rollout.policy import EpisodeSetup, GenerationRequest
 
 
@@ -51,6 +54,7 @@ class Engine:
         from transformers import AutoTokenizer
         from vllm import EngineArgs, SamplingParams
         from vllm.config import ReasoningConfig
+        from vllm.lora.request import LoRARequest
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.llm_engine import LLMEngine
 
@@ -81,6 +85,7 @@ class Engine:
                     reasoning_parser="qwen3", reasoning_start_str=THINK_OPEN, reasoning_end_str=STOP_THINKING
                 ),
                 disable_log_stats=True,
+                **adapter_arguments(config.max_lora_rank),
                 seed=0,
             )
         )
@@ -89,13 +94,18 @@ class Engine:
         self._think_close_ids = encode(THINK_CLOSE, add_special_tokens=False)
         self._stop_thinking_ids = encode(STOP_THINKING, add_special_tokens=False)
         self._end_ids = list(end_token_ids(self.tokenizer))
-        self._pending: dict[str, GenerationRequest] = {}
+        self._pending: dict[str, tuple[GenerationRequest, ServedAdapter | None]] = {}
         self._over: list[Completion] = []  # ended in a step that was taken for scoring
+        self._adapters = AdapterShelf(LoRARequest)
         self._serial = 0
         self._cache_salt = 0
         self.version = version
         self._set_version(version)
-        self._collective_rpc(_recognise_natural_end, self._stop_thinking_ids, self._think_close_ids)
+        if config.max_lora_rank:
+            from rollout.weight_transfer import mend_adapter_kernels
+
+            self._collective_rpc(mend_adapter_kernels)
+        self._collective_rpc(recognise_natural_end, self._stop_thinking_ids, self._think_close_ids)
 
     # ---- the loop
 
@@ -110,7 +120,7 @@ class Engine:
         sampling = request.sampling
         request_id = f"{self._serial}"
         self._serial += 1
-        self._pending[request_id] = request
+        self._pending[request_id] = (request, self._adapters.current)
         self._engine.add_request(
             request_id,
             {"prompt_token_ids": list(request.prompt_token_ids), "cache_salt": str(self._cache_salt)},
@@ -127,6 +137,7 @@ class Engine:
                 detokenize=False,
                 output_kind=self._final_only,
             ),
+            lora_request=self._adapter_request(),
         )
 
     def step(self) -> list[Completion]:
@@ -136,7 +147,7 @@ class Engine:
 
     def _take(self, outputs: Sequence[Any]) -> list[Completion]:
         return [
-            self._completion(self._pending.pop(output.request_id), output.outputs[0])
+            self._completion(*self._pending.pop(output.request_id), output.outputs[0])
             for output in outputs
             if output.finished
         ]
@@ -194,7 +205,7 @@ class Engine:
             self._serial += 1
             running[request_id] = index
             prompt = {"prompt_token_ids": list(row[:-1]), "cache_salt": request_id}
-            self._engine.add_request(request_id, prompt, params)
+            self._engine.add_request(request_id, prompt, params, lora_request=self._adapter_request())
         while running:
             outputs = self._engine.step()
             self._over += self._take([output for output in outputs if output.request_id in self._pending])
@@ -209,22 +220,50 @@ class Engine:
 
     # ---- weights
 
-    def update_weights(self, weights: Mapping[str, torch.Tensor], *, version: int) -> None:
+    def update_weights(self, weights: Mapping[str, torch.Tensor] | AdapterWeights, *, version: int) -> None:
         """Load `weights` (checkpoint names, `lm_head.weight` included) between two steps and name them `version`.
 
         Keys and values of the old weights serve no request that is submitted from now on (`reset_prefix_cache`);
-        requests in flight keep theirs.
+        requests in flight keep theirs. An adapter is served on the base as it is, to requests from now on: those in
+        flight go on with the one they began with, and say so. Weights replace the base and end the serving of an
+        adapter.
         """
         from rollout.weight_transfer import load_into_worker
 
-        self._collective_rpc(load_into_worker, dict(weights))
+        if isinstance(weights, AdapterWeights):
+            self._serve(weights, version)
+        else:
+            if any(adapter is not None for _, adapter in self._pending.values()):
+                raise RuntimeError("engine: requests with an adapter are in flight; finish them before a new base")
+            self._adapters.current = None
+            self._collective_rpc(load_into_worker, dict(weights))
+        for unused in self._adapters.drop_unused(adapter for _, adapter in self._pending.values()):
+            self._engine.remove_lora(unused.number)
         self.reset_prefix_cache()
         self._set_version(version)
 
-    def differing_tensors(self, weights: Mapping[str, torch.Tensor], *, tolerance: float = 1e-4) -> list[str]:
-        """Names of the tensors with which the engine computes something else than `weights` say."""
-        from rollout.weight_transfer import differing_tensors
+    def _serve(self, weights: AdapterWeights, version: int) -> None:
+        if not self.config.max_lora_rank:
+            raise UserError(
+                "rollout.engine.max_lora_rank=0: the engine was started without room for adapters; set it to the "
+                "adapter's rank, or learner.adapter.serve to merged"
+            )
+        served = self._adapters.put(weights, version)
+        if not self._engine.add_lora(served.request):
+            raise RuntimeError(f"engine: the adapter of version {version} was not loaded")
 
+    def _adapter_request(self) -> Any:
+        return None if self._adapters.current is None else self._adapters.current.request
+
+    def differing_tensors(
+        self, weights: Mapping[str, torch.Tensor] | AdapterWeights, *, tolerance: float = 1e-4
+    ) -> list[str]:
+        """Names of the tensors with which the engine computes something else than `weights` say."""
+        from rollout.weight_transfer import differing_adapter_tensors, differing_tensors
+
+        if isinstance(weights, AdapterWeights):
+            number = self._adapters.current.number if self._adapters.current is not None else 0
+            return self._collective_rpc(differing_adapter_tensors, weights, number, tolerance)[0]
         return self._collective_rpc(differing_tensors, dict(weights), tolerance)[0]
 
     def reset_prefix_cache(self) -> None:
@@ -250,11 +289,13 @@ class Engine:
 
     # ---- results
 
-    def _completion(self, request: GenerationRequest, output: Any) -> Completion:
+    def _completion(self, request: GenerationRequest, adapter: ServedAdapter | None, output: Any) -> Completion:
         token_ids = tuple(output.token_ids)
         logprobs = _sampled_logprobs(output.logprobs, token_ids) if request.want_logprobs else (0.0,) * len(token_ids)
         finish: FinishReason = output.finish_reason if output.finish_reason in ("stop", "length") else "abort"
         spans = tuple(VersionSpan(int(span.version), span.start, span.end) for span in output.weight_versions or ())
+        if adapter is not None:  # the engine names its newest version; the request kept the adapter it began with
+            spans = (VersionSpan(adapter.version, 0, len(token_ids)),)
         return Completion(
             prompt_uid=request.prompt_uid,
             sample_index=request.sample_index,
@@ -276,51 +317,7 @@ class Engine:
 
     def close(self) -> None:
         self._engine.engine_core.shutdown()
-
-
-def forced_tokens(
-    prompt_ids: Sequence[int],
-    token_ids: Sequence[int],
-    *,
-    open_ids: Sequence[int],
-    close_ids: Sequence[int],
-    stop_ids: Sequence[int],
-    budget: int | None,
-) -> tuple[bool, ...]:
-    """Which of `token_ids` the thinking budget wrote: the stop-thinking ids right after `budget` tokens of thinking.
-
-    The thinking may have been opened in the prompt, whose thinking tokens count too. A policy that opens a second block
-    is cut off in that one as well. A stop sentence that the policy wrote by itself before the budget ran out is not
-    forced. At the end of a completion that ran out of room the ids may be cut short.
-    """
-    forced = [False] * len(token_ids)
-    if budget is None:
-        return tuple(forced)
-    everything, first = [*prompt_ids, *token_ids], len(prompt_ids)
-    starts = [start for start in _find_all(everything, open_ids) if start >= first]
-    opened_in_prompt = _rfind(prompt_ids, open_ids)
-    if opened_in_prompt > _rfind(prompt_ids, close_ids):
-        starts.append(opened_in_prompt)
-    for start in starts:
-        begin = max(start + len(open_ids) + budget, first)
-        written = everything[begin : begin + len(stop_ids)]
-        if not written or written != list(stop_ids[: len(written)]):
-            continue
-        cut_short = len(written) < len(stop_ids)
-        if cut_short and _find_all(everything[start:begin], close_ids):
-            continue  # the thinking was over: the first ids of the sentence stand in the answer by chance
-        for position in range(begin, begin + len(written)):
-            forced[position - first] = True
-    return tuple(forced)
-
-
-def _find_all(tokens: Sequence[int], wanted: Sequence[int]) -> list[int]:
-    width = len(wanted)
-    return [i for i in range(len(tokens) - width + 1) if list(tokens[i : i + width]) == list(wanted)]
-
-
-def _rfind(tokens: Sequence[int], wanted: Sequence[int]) -> int:
-    return max(_find_all(tokens, wanted), default=-1)
+        self._adapters.close()
 
 
 def _sampled_logprobs(entries: Any, token_ids: Sequence[int]) -> tuple[float, ...]:
@@ -335,30 +332,3 @@ def _sampled_logprobs(entries: Any, token_ids: Sequence[int]) -> tuple[float, ..
         else:
             raise RuntimeError(f"engine: no log-probability came back for sampled token {token} at position {position}")
     return tuple(values)
-
-
-def _recognise_natural_end(worker: Any, forced_ids: list[int], natural_ids: list[int]) -> None:
-    """Let the engine's first-generation model runner see a `</think>` that the policy wrote by itself.
-
-    In vLLM 0.32 that runner (the only one on a CPU) looks for the whole forced string as the end of thinking. With a
-    sentence before the closing tag it misses the natural end, goes on counting through the answer and forces the
-    sentence into it. It also keeps the first closing tag that it sees: one out of place, before the block, would hide
-    the block's own. The second-generation runner has a field of its own for the natural end and is left alone.
-    """
-    batch = getattr(worker.model_runner, "input_batch", None)
-    holder = getattr(batch, "thinking_budget_state_holder", None)
-    if holder is None:
-        return
-    search, update = holder._find_last_sequence_index, holder._update_think_state
-
-    def find(target: list[int], wanted: list[int]) -> int:
-        return search(target, natural_ids if wanted == forced_ids else wanted)
-
-    def update_without_stray_end(state: dict[str, Any]) -> None:
-        update(state)
-        opened, closed = state["start_thinking"], state["end_thinking"]
-        if not state["continue_thinking"] and (opened < 0 or closed < opened):
-            state["end_thinking"] = -1
-
-    holder._find_last_sequence_index = find
-    holder._update_think_state = update_without_stray_end

@@ -13,8 +13,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from data.adapter import PREFIX, AdapterWeights
+
 # Engine module -> the checkpoint's tensors that it holds, in the order in which they are stacked.
 _STACKED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
+_EXPERT = re.compile(r"(?P<experts>.*\.experts)\.(?P<index>\d+)\.(gate_proj|up_proj|down_proj)\.weight")
 
 
 def load_into_worker(worker: Any, weights: dict[str, torch.Tensor]) -> None:
@@ -27,7 +30,29 @@ def load_into_worker(worker: Any, weights: dict[str, torch.Tensor]) -> None:
         raise ValueError(
             "weights: lm_head.weight is missing; a tied head has to be sent too, or the engine keeps the old one"
         )
+    _let_experts_repack(worker.model_runner.get_model())
     worker.model_runner.reload_weights(weights_iterator=iter(weights.items()))
+
+
+def _let_experts_repack(model: Any) -> None:
+    """Make the reload rebuild those expert kernels that pack their weights themselves.
+
+    vLLM 0.32 has an expert method repack its weights after loading only while it has no kernel yet (`_setup_kernel` of
+    the unquantised method); a reload then leaves plain weights where the CPU kernel reads packed ones, and nothing
+    complains. Without its kernel the method packs and builds again. Kernels that pack nothing (CUDA's) are left alone,
+    because graphs may have captured them.
+    """
+    for module in model.modules():
+        method: Any = getattr(module, "quant_method", None)
+        experts = getattr(getattr(method, "moe_kernel", None), "fused_experts", None)
+        if experts is not None and _packs_by_itself(type(experts)):
+            method.moe_kernel = None
+
+
+def _packs_by_itself(experts: type) -> bool:
+    name = "process_weights_after_loading"
+    owner = next(base for base in experts.__mro__ if name in vars(base))
+    return owner.__name__ != "FusedMoEExperts"  # the base class does nothing
 
 
 def differing_tensors(worker: Any, weights: Mapping[str, torch.Tensor], tolerance: float) -> list[str]:
@@ -35,7 +60,8 @@ def differing_tensors(worker: Any, weights: Mapping[str, torch.Tensor], toleranc
 
     Kernels keep packed copies of their own, so that comparing stored parameters proves nothing; what a module computes
     does. A tensor differs when the largest absolute difference of the outputs passes `tolerance` times the largest
-    output.
+    output. The three tensors of an expert are run, and named, together. A tensor that no module can be found for is
+    named too.
     """
     model = worker.model_runner.get_model()
     modules = dict(model.named_modules())
@@ -43,15 +69,89 @@ def differing_tensors(worker: Any, weights: Mapping[str, torch.Tensor], toleranc
     seen: set[str] = set()
     with torch.inference_mode():
         for name, tensor in weights.items():
-            if name in seen or not name.endswith(".weight"):
+            if name in seen or name.endswith(".bias"):  # a bias is compared with its weight
+                continue
+            expert = _EXPERT.fullmatch(name)
+            if expert is not None:
+                layer = modules.get(f"{expert['experts']}.routed_experts")
+                found, parts = _compare_experts(layer, expert["experts"], weights, tolerance)
+                seen.update(parts)
+                differing.extend(found)
                 continue
             module_name, parts = _engine_module(name, weights)
             seen.update(parts)
-            module = modules.get(module_name)
+            module = modules.get(f"{module_name}.base_layer", modules.get(module_name))  # wrapped to take adapters
             if module is None:
                 differing.extend(parts)
                 continue
             differing.extend(_compare(module, module_name, parts, weights, tensor, tolerance))
+    return differing
+
+
+def mend_adapter_kernels(worker: Any) -> None:
+    """Have vLLM's CPU kernels for adapters leave rows without one alone, and take one product for each adapter.
+
+    In vLLM 0.32 they read index -1, a row without an adapter, as the last slot, so such a request would be answered
+    with whatever adapter lies there; and they gather a copy of the adapter for every token, [tokens, rank, in].
+    Kernels of other devices are left as they are.
+    """
+    manager = worker.model_runner.lora_manager._adapter_manager
+    for kernels in {type(module.punica_wrapper) for module in manager.modules.values()}:
+        if kernels.__name__ == "PunicaWrapperCPU":
+            kernels._apply_shrink = _apply_shrink
+            kernels._apply_expand = _apply_expand
+
+
+def _rows_of_slots(indices_T: torch.Tensor) -> list[tuple[int, Any]]:
+    """Each slot in use with its rows: all of them as a slice, which copies nothing, when it is the only one."""
+    slots = indices_T.unique().tolist()
+    if len(slots) == 1:
+        return [(slots[0], slice(None))] if slots[0] >= 0 else []
+    return [(slot, (indices_T == slot).nonzero().squeeze(1)) for slot in slots if slot >= 0]
+
+
+def _apply_shrink(self: Any, y: torch.Tensor, x: torch.Tensor, w_t_all: torch.Tensor, scale: float) -> None:
+    """y[rows] = scale x[rows] A^T for each slot: y [T, r], x [T, in], w_t_all [slots, 1, r, in]."""
+    for slot, rows in _rows_of_slots(self.token_lora_indices):
+        weight = w_t_all[slot].squeeze(0).to(y.dtype)
+        y[rows] = scale * (x[rows].to(y.dtype) @ weight.t())
+
+
+def _apply_expand(
+    self: Any, y: torch.Tensor, x: torch.Tensor, w_t_all: torch.Tensor, y_offset: int, y_slice_size: int,
+    add_inputs: bool = True,
+) -> None:  # fmt: skip
+    """y[rows, slice] += x[rows] B^T for each slot: y [T, out], x [T, r], w_t_all [slots, 1, out, r]."""
+    columns = slice(y_offset, y_offset + y_slice_size)
+    for slot, rows in _rows_of_slots(self.token_lora_indices):
+        product = x[rows].to(y.dtype) @ w_t_all[slot].squeeze(0).to(y.dtype).t()
+        y[rows, columns] = y[rows, columns] + product if add_inputs else product
+
+
+def differing_adapter_tensors(worker: Any, weights: AdapterWeights, number: int, tolerance: float) -> list[str]:
+    """Names of an adapter's tensors that the kernels would not multiply by under adapter id `number`.
+
+    Those read the stacked tensors compared here directly; the scaling is in B.
+    """
+    manager = worker.model_runner.lora_manager._adapter_manager
+    if number not in manager.lora_index_to_id:
+        return list(weights.tensors)  # not in a slot: nothing is served under this id
+    slot = manager.lora_index_to_id.index(number)
+    scaling = weights.config["lora_alpha"] / weights.config["r"]
+    differing = []
+    for name, tensor in weights.tensors.items():
+        owner, side = name.removeprefix(PREFIX).removesuffix(".weight").rsplit(".", 1)
+        module_name, parts = _engine_module(f"{owner}.weight", {})
+        module = manager.modules.get(module_name)
+        if module is None:
+            differing.append(name)
+            continue
+        stacked = (module.lora_a_stacked if side == "lora_A" else module.lora_b_stacked)[parts.index(f"{owner}.weight")]
+        rows, columns = tensor.shape
+        held = stacked[slot, 0, :rows, :columns].float()
+        expected = tensor.to(held.device).float() * (1.0 if side == "lora_A" else scaling)
+        if not _close(held, expected, max(tolerance, torch.finfo(stacked.dtype).eps)):
+            differing.append(name)
     return differing
 
 
@@ -100,6 +200,47 @@ def _compare(
             differing.append(part)
         column += weight.shape[0]
     return differing
+
+
+def _compare_experts(
+    layer: Any, prefix: str, weights: Mapping[str, torch.Tensor], tolerance: float
+) -> tuple[list[str], list[str]]:
+    """The tensors of one layer's experts that differ, and all of them: each expert alone on a probe of its own."""
+    names: dict[int, list[str]] = {}
+    for name in weights:
+        found = _EXPERT.fullmatch(name)
+        if found is not None and found["experts"] == prefix:
+            names.setdefault(int(found["index"]), []).append(name)
+    parts = [name for group in names.values() for name in group]
+    if layer is None or any(len(group) != 3 for group in names.values()):
+        return parts, parts
+    own = next(layer.parameters())
+    hidden_size = weights[f"{prefix}.{min(names)}.gate_proj.weight"].shape[1]
+    generator = torch.Generator().manual_seed(0)
+    rows = 4
+    probe = torch.randn(rows * len(names), hidden_size, generator=generator).to(device=own.device, dtype=own.dtype)
+    chosen = torch.tensor(sorted(names), device=own.device).repeat_interleave(rows).unsqueeze(1)
+    output = layer.quant_method.apply(
+        layer,
+        probe.clone(),  # a kernel may write into its input
+        torch.ones(chosen.shape, device=own.device, dtype=torch.float32),
+        chosen.to(layer.quant_method.topk_indices_dtype or torch.int32),
+        None,
+        None,
+    )
+    # Kernels keep the inner activation in their own precision: allow the rounding of one more operation.
+    tolerance = max(tolerance, 0.0 if own.dtype == torch.float32 else 4 * torch.finfo(own.dtype).eps)
+    differing: list[str] = []
+    for position, index in enumerate(sorted(names)):
+        x = probe[position * rows : (position + 1) * rows].float()
+        gate, up, down = (
+            weights[f"{prefix}.{index}.{part}.weight"].to(device=own.device, dtype=own.dtype).float()
+            for part in ("gate_proj", "up_proj", "down_proj")
+        )
+        expected = F.linear(F.silu(F.linear(x, gate)) * F.linear(x, up), down)
+        if not _close(output[position * rows : (position + 1) * rows].float(), expected, tolerance):
+            differing.extend(names[index])
+    return differing, parts
 
 
 def _close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float) -> bool:

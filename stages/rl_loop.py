@@ -83,6 +83,8 @@ class RLConfig:
             raise UserError(f"truncated: {self.truncated!r}; use mask or score")
         sampling_for_training(self.sampling)
         learner = self.learner
+        if learner.adapter is not None:
+            learner.adapter.check_for_rl()
         if self.minibatches > 1 and learner.objective.takes_proximal and learner.proximal_logprobs == "behavior":
             raise UserError(
                 f"minibatches: {self.minibatches} steps on one batch need the policy from before the first; set "

@@ -127,7 +127,7 @@ class Services:
         Raises SyncError naming the differing tensors when any token's gap passes `rollout.max_logprob_gap`.
         """
         assert self._pool is not None
-        weights = self.learner.weights_reference()
+        weights = self.learner.weights_reference(max_lora_rank=self.config.rollout.engine.max_lora_rank)
         self._pool.update_weights(weights, version=version)
         self._pool_weights = None
         return self._check_sync(weights, version, probe_rows)

@@ -16,8 +16,25 @@ from rollout.engine import Engine
 from tests.integration.tiny_policies import MAX_POSITIONS, save_policy
 
 ENGINE = EngineConfig(max_model_len=MAX_POSITIONS, max_num_seqs=32, max_num_batched_tokens=1024)
-POLICIES = {"qwen3": ("qwen3", False), "qwen3-tied": ("qwen3", True), "llama": ("llama", False)}
+POLICIES = {
+    "qwen3": ("qwen3", False),
+    "qwen3-tied": ("qwen3", True),
+    "llama": ("llama", False),
+    "qwen3-moe": ("qwen3_moe", False),
+    "qwen3-moe-padded": ("qwen3_moe_padded", True),
+}
 """Name to family and whether the head is tied to the embedding."""
+
+
+def forget_parallel_groups() -> None:
+    """Let the next engine of this process make its process groups anew.
+
+    vLLM makes them once a process, without a group for experts when its first model has none. A run has one engine a
+    process; only tests come after each other. Nothing may be running.
+    """
+    from vllm.distributed.parallel_state import destroy_model_parallel
+
+    destroy_model_parallel()
 
 
 @dataclass(frozen=True)

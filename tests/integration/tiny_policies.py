@@ -15,6 +15,8 @@ from transformers import (
     PreTrainedTokenizerBase,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
 )
 
 from data.tokenizer import train_tokenizer
@@ -41,6 +43,11 @@ def tiny_model(
         "tie_word_embeddings": tied, "initializer_range": 0.15, "pad_token_id": None, "bos_token_id": None,
         "eos_token_id": None,
     }  # fmt: skip
+    if family in ("qwen3_moe", "qwen3_moe_padded"):
+        experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64, "norm_topk_prob": True}
+        if family == "qwen3_moe_padded":
+            experts["moe_intermediate_size"] = 48  # no multiple of 32: the engine's CPU kernel pads it
+        return Qwen3MoeForCausalLM(Qwen3MoeConfig(**shape, **experts))
     return Qwen3ForCausalLM(Qwen3Config(**shape)) if family == "qwen3" else LlamaForCausalLM(LlamaConfig(**shape))
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer
+from tokenizers import models as tokenizer_models
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
@@ -17,6 +18,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
 )
 
 from data.records import TrainingSample
@@ -34,7 +37,16 @@ def save_tiny_model(folder: Path, family: str = "qwen3", *, tied: bool = True, s
         "tie_word_embeddings": tied, "initializer_range": 0.1, "pad_token_id": None, "bos_token_id": None,
         "eos_token_id": EOS, **overrides,
     }  # fmt: skip
-    model = Qwen3ForCausalLM(Qwen3Config(**shape)) if family == "qwen3" else LlamaForCausalLM(LlamaConfig(**shape))
+    if family == "qwen3_moe":
+        shape = {
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 24,
+            "norm_topk_prob": True,
+        } | shape
+    configs = {"qwen3": Qwen3Config, "llama": LlamaConfig, "qwen3_moe": Qwen3MoeConfig}
+    models = {"qwen3": Qwen3ForCausalLM, "llama": LlamaForCausalLM, "qwen3_moe": Qwen3MoeForCausalLM}
+    model = models[family](configs[family](**shape))
     model.save_pretrained(folder)
     return folder
 
@@ -54,7 +66,7 @@ def plain_logprobs(model: PreTrainedModel, sample: TrainingSample) -> torch.Tens
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
     words = {f"w{index}": index for index in range(VOCAB)}
     return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="w0")), eos_token="w299"
+        tokenizer_object=Tokenizer(tokenizer_models.WordLevel(words, unk_token="w0")), eos_token="w299"
     )
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.chat import STOP_THINKING, THINK_CLOSE, THINK_OPEN
-from rollout.engine import forced_tokens
+from rollout.forced_tokens import forced_tokens
 from tests.data.byte_tokenizer import byte_tokenizer
 
 OPEN, CLOSE = 1, 2
