@@ -12,6 +12,7 @@ import datetime
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -85,6 +86,7 @@ def run_side(side: Side, plan: Plan, *, scratch: Path, python: Path, sample_memo
             command, cwd=ROOT, env=_environment(side, python), stdout=file, stderr=file, start_new_session=True
         )
         rows: list[Row] = []
+        code: int | str
         try:
             if sample_memory:
                 with PeakMemory(process.pid) as memory:
@@ -139,6 +141,8 @@ def run_case(
     scratch: Path = SCRATCH,
 ) -> list[Row]:
     """All runs of one case, in turn; writes its lines over those of an earlier run of it and returns them."""
+    # SIGTERM as Ctrl-C: the side that is running must not outlive its runner.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     about = {
         "event": "case",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes"),

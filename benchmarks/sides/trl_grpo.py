@@ -6,7 +6,9 @@ Settings beside the workload: `attention`, `per_device`, `compile`, `bf16` (auto
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,13 @@ from trl import GRPOConfig, GRPOTrainer
 
 from benchmarks.letter_share import letter_share
 from benchmarks.sides.protocol import Recorder, settings, versions
+
+VLLM_ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_NO_USAGE_STATS": "1", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost",
+    "MASTER_PORT": "12399",
+}  # fmt: skip
+"""What TRL's vLLM mode needs in one process on a CPU."""
 
 
 class ForcedLengths(LogitsProcessor):
@@ -66,6 +75,30 @@ class StepClock(TrainerCallback):
 def reward(completions: list[str], **_: Any) -> list[float]:
     """The reward that fourstage's task computes."""
     return [letter_share(text) for text in completions]
+
+
+def start_vllm_with(**options: Any) -> None:
+    """Have TRL start its vLLM with options that it has no setting for, such as the precision."""
+    from trl.generation import vllm_generation
+
+    vllm_generation.LLM = functools.partial(vllm_generation.LLM, **options)
+
+
+def repair_weight_sync(trainer: GRPOTrainer) -> None:
+    """Make TRL's vLLM mode work on a CPU, where its own sync fails because linear layers are repacked after loading.
+
+    The weights go through vLLM's reload, all of them with the tied head, as fourstage sends its own.
+    """
+    from rollout.weight_transfer import load_into_worker
+
+    generation = trainer.vllm_generation
+
+    def sync_weights() -> None:
+        weights = {name: tensor.detach() for name, tensor in trainer.model.state_dict().items()}
+        generation.llm.collective_rpc(load_into_worker, args=(weights,))
+        generation.llm.reset_prefix_cache()
+
+    generation.sync_weights = sync_weights
 
 
 def config_of(given: dict[str, Any], facts: dict[str, Any]) -> GRPOConfig:
@@ -118,6 +151,11 @@ def config_of(given: dict[str, Any], facts: dict[str, Any]) -> GRPOConfig:
 def main() -> None:
     given, recorder = settings(), Recorder()
     folder = Path(given["workload"])
+    if given.get("vllm"):
+        os.environ |= VLLM_ENVIRONMENT
+        # Left to itself vLLM takes bfloat16 for a float32 checkpoint, which a processor without AVX-512 emulates.
+        dtype = "bfloat16" if given["bf16"] or given.get("pure_bf16") else "float32"
+        start_vllm_with(dtype=dtype, enforce_eager=not given.get("vllm_compiled", False))
     facts = json.loads((folder / "workload.json").read_text())
     prompts = json.loads((folder / "prompts.json").read_text())
     clock = StepClock(recorder)
@@ -128,6 +166,9 @@ def main() -> None:
         train_dataset=Dataset.from_list([{"prompt": row["text"]} for row in prompts]),
         callbacks=[clock],
     )
+    if given.get("vllm"):
+        repair_weight_sync(trainer)
+        trainer.vllm_generation.sync_weights = clock.timed("sync_s", trainer.vllm_generation.sync_weights)
     generate, score = trainer._generate_single_turn, trainer._calculate_rewards
     if facts["long_tailed"]:
         lengths = [length for row in prompts for length in row["lengths"]]
