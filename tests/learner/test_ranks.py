@@ -58,6 +58,17 @@ def steps(ranks: Ranks, model: Path, sharding: str, **config: Any) -> dict[str, 
     return found
 
 
+def balanced_step(ranks: Ranks, mixture: Path, sharding: str) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+    """A step of a mixture of experts whose balance loss needs the choices of all ranks in each."""
+    config = replace(CONFIG, train_router=True, router_balance_coef=0.5)
+    subject = Learner(mixture, config, ranks=ranks, sharding=sharding)  # type: ignore[arg-type]
+    metrics = dict(subject.sft_step(BATCHES["ragged"]).metrics)
+    gradients = gradients_of(subject)
+    subject.sft_step(BATCHES["one sample"])  # ranks beyond the first run along
+    subject.weights()
+    return gradients, metrics
+
+
 def save_then_step(ranks: Ranks, model: Path, sharding: str, folder: Path) -> list[list[float]]:
     subject = Learner(model, CONFIG, ranks=ranks, sharding=sharding)  # type: ignore[arg-type]
     subject.sft_step(BATCHES["ragged"])
@@ -77,9 +88,10 @@ def load_then_step(ranks: Ranks, model: Path, sharding: str, folder: Path) -> di
     return found
 
 
-def scenario(ranks: Ranks, model: Path, folder: Path) -> dict[str, Any]:
+def scenario(ranks: Ranks, model: Path, mixture: Path, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {sharding: steps(ranks, model, sharding) for sharding in SHARDINGS}
     found["checkpointing"] = steps(ranks, model, "full", gradient_checkpointing=True)
+    found["mixture"] = {sharding: balanced_step(ranks, mixture, sharding) for sharding in SHARDINGS}
     found["saved"] = {sharding: save_then_step(ranks, model, sharding, folder) for sharding in SHARDINGS}
     return found
 
@@ -97,11 +109,13 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str
     model = save_tiny_model(folder / "model")
     states = folder / "states"
     states.mkdir()
-    two = run_on_ranks(2, scenario, folder / "two", model, states)
+    mixture = save_tiny_model(folder / "mixture", "qwen3_moe")
+    two = run_on_ranks(2, scenario, folder / "two", model, mixture, states)
     one = run_on_ranks(1, second_scenario, folder / "one", model, states)
     three = run_on_ranks(3, second_scenario, folder / "three", model, states)
     alone = steps(Ranks(), model, "replicate")
-    return {0: [{"replicate": alone}], 1: one, 2: two, 3: three}
+    alone_balanced = balanced_step(Ranks(), mixture, "replicate")
+    return {0: [{"replicate": alone, "mixture": alone_balanced}], 1: one, 2: two, 3: three}
 
 
 @pytest.mark.parametrize("name", BATCHES)
@@ -151,6 +165,18 @@ def test_gradient_checkpointing_changes_no_sharded_gradient(results: dict[int, l
         torch.testing.assert_close(
             rank["checkpointing"]["ragged"][0], results[0][0]["replicate"]["ragged"][0], rtol=1e-5, atol=1e-6
         )
+
+
+@pytest.mark.parametrize("sharding", SHARDINGS)
+def test_the_balance_loss_of_a_mixture_takes_the_choices_of_all_ranks(
+    results: dict[int, list[dict[str, Any]]], sharding: str
+) -> None:
+    expected, expected_metrics = results[0][0]["mixture"]
+    for rank in results[2]:
+        found, metrics = rank["mixture"][sharding]
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+        for key in ("loss", "expert_load_max", "router_balance_loss"):
+            assert metrics[key] == pytest.approx(expected_metrics[key], rel=1e-5), key
 
 
 @pytest.mark.parametrize("sharding", SHARDINGS)
