@@ -18,7 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.comparison import RESULTS, Plan, Side, read_results, run_case
-from benchmarks.options import case_rows, cases_of, comparison_parser, make_workload, parsed_values, plan_of
+from benchmarks.options import (
+    case_rows,
+    cases_of,
+    comparison_parser,
+    make_workload,
+    parsed_values,
+    plan_of,
+    run_as_program,
+)
 from benchmarks.tables import cell, gib, head_of, markdown_table, ratio, settings_text, sides_of
 from benchmarks.workloads import TASK_FILE, WORKLOADS, Workload
 
@@ -167,4 +175,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_program(main)
