@@ -171,7 +171,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = read_results(parsed.results / f"{CLAIM}.jsonl")
     cases = dict.fromkeys(row["case"] for row in rows)
     text = "\n".join([NOTES, *(table_of(case_rows(rows, case)) for case in cases)])
-    (RESULTS.parent if parsed.results == RESULTS else parsed.results).joinpath(f"{CLAIM}.md").write_text(text)
+    target = RESULTS.parent if parsed.results == RESULTS else parsed.results
+    target.mkdir(parents=True, exist_ok=True)
+    (target / f"{CLAIM}.md").write_text(text)
 
 
 if __name__ == "__main__":
