@@ -141,6 +141,10 @@ def run_case(
     scratch: Path = SCRATCH,
 ) -> list[Row]:
     """All runs of one case, in turn; writes its lines over those of an earlier run of it and returns them."""
+    for side in sides:  # what is missing is said before an hour of runs, not after it
+        python = peers_python(peers) if side.peer else Path(sys.executable)
+        if side.preload:
+            preload_libraries(python)
     # SIGTERM as Ctrl-C: the side that is running must not outlive its runner.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     about = {

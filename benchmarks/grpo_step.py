@@ -18,7 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.comparison import RESULTS, Plan, Side, read_results, run_case
-from benchmarks.options import case_rows, cases_of, comparison_parser, make_workload, parsed_values, plan_of
+from benchmarks.options import (
+    case_rows,
+    cases_of,
+    comparison_parser,
+    make_workload,
+    parsed_values,
+    plan_of,
+    run_as_program,
+)
 from benchmarks.tables import cell, gib, head_of, markdown_table, ratio, settings_text, sides_of
 from benchmarks.workloads import TASK_FILE, WORKLOADS, Workload
 
@@ -163,8 +171,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = read_results(parsed.results / f"{CLAIM}.jsonl")
     cases = dict.fromkeys(row["case"] for row in rows)
     text = "\n".join([NOTES, *(table_of(case_rows(rows, case)) for case in cases)])
-    (RESULTS.parent if parsed.results == RESULTS else parsed.results).joinpath(f"{CLAIM}.md").write_text(text)
+    target = RESULTS.parent if parsed.results == RESULTS else parsed.results
+    target.mkdir(parents=True, exist_ok=True)
+    (target / f"{CLAIM}.md").write_text(text)
 
 
 if __name__ == "__main__":
-    main()
+    run_as_program(main)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.comparison import Side
-from benchmarks.options import comparison_parser
+from benchmarks.options import comparison_parser, run_as_program
 from benchmarks.rates import run_claim
 from benchmarks.workloads import WORKLOADS
 
@@ -59,4 +59,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_program(main)

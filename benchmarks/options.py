@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +79,12 @@ def parsed_values(texts: Sequence[str]) -> dict[str, Any]:
 def case_rows(rows: Sequence[Row], case: str) -> list[Row]:
     """The lines of one case."""
     return [row for row in rows if row["case"] == case]
+
+
+def run_as_program(main: Callable[[], None]) -> None:
+    """Run `main`; what the user can mend is one line and exit code 2."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -73,4 +73,5 @@ def run_claim(
         for case in dict.fromkeys(row["case"] for row in recorded)
     ]
     folder = RESULTS.parent if parsed.results == RESULTS else parsed.results
+    folder.mkdir(parents=True, exist_ok=True)
     folder.joinpath(f"{claim}.md").write_text("\n".join([notes, *tables]))

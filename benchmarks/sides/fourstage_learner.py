@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.sides.fourstage_run import make_config, progress_that_reports, services_of
 from benchmarks.sides.learner_rows import training_rows
 from benchmarks.sides.protocol import Recorder, settings, versions
 from benchmarks.workloads import read_workload
-from data.records import TrainingSample
+from data.records import StepResult, TrainingSample
 from stages.services import Services
 
 
@@ -44,12 +45,12 @@ def main() -> None:
         learner = services.learner
         learner.load(folder / "model", learner_config, seed=0)
         recorder.facts(versions=versions("torch", "transformers", "ray"))
-        if given["objective"] == "rl":
-            samples, step = rl_samples(folder), learner.rl_step
-        else:
+        step: Callable[[Sequence[TrainingSample]], StepResult] = learner.rl_step
+        samples = rl_samples(folder)
+        if given["objective"] == "sft":
+            step = learner.sft_step
             rows, _ = training_rows(folder)
             samples = [TrainingSample.supervised(tuple(row), (0,) + (1,) * (len(row) - 1)) for row in rows]
-            step = learner.sft_step
         for _ in range(given["num_steps"]):
             recorder.begin()
             metrics = step(samples).metrics
