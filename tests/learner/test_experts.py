@@ -31,22 +31,6 @@ def learner(folder: Path, **config: Any) -> Learner:
     return Learner(folder, LearnerConfig(**{"lr": 1e-2, "microbatch_tokens": 64, **config}))
 
 
-class Recorder:
-    """Stands where the all-reduce stands: adds what another rank says, call by call, and keeps what came out."""
-
-    def __init__(self, others: list[list[Tensor]] | None = None) -> None:
-        self.others = others
-        self.calls: list[list[Tensor]] = []
-        self.given: list[list[Tensor]] = []
-
-    def __call__(self, tensors: list[Tensor]) -> None:
-        self.given.append([tensor.clone() for tensor in tensors])
-        if self.others is not None:
-            for tensor, addend in zip(tensors, self.others[len(self.calls)], strict=True):
-                tensor += addend
-        self.calls.append([tensor.clone() for tensor in tensors])
-
-
 def gradients(folder: Path, samples: list[TrainingSample], **config: Any) -> tuple[dict[str, Tensor], dict[str, float]]:
     subject = learner(folder, **config)
     metrics = subject.sft_step(samples).metrics

@@ -52,7 +52,7 @@ def adapter_logits(subject: Learner) -> Tensor:
     hidden = subject.model.model(
         input_ids=IDS, position_ids=torch.arange(8).unsqueeze(0), **_kwargs(subject)
     ).last_hidden_state[0]
-    return (hidden @ subject.head_weight.t()).detach()
+    return (hidden @ subject.model.lm_head.weight.t()).detach()
 
 
 def _kwargs(subject: Learner) -> dict[str, Any]:
