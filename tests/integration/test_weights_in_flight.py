@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 import pytest
@@ -136,6 +137,11 @@ def test_every_token_has_the_logprob_of_the_weights_that_its_span_names(cluster:
         assert sum(off[new.start :]) / (new.end - new.start) < sum(off[: old.end]) / old.end
 
 
+def poll_for_ever(pool: RolloutPool) -> NoReturn:
+    while True:
+        pool.poll(0.2)
+
+
 def test_an_engine_that_falls_silent_while_it_is_polled_is_given_up(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,8 +153,7 @@ def test_an_engine_that_falls_silent_while_it_is_polled_is_given_up(
         cluster.pool.submit([request(PROMPT)], episodes={})
         began = time.monotonic()
         with pytest.raises(RuntimeError, match=r"engine 0 did not answer within answer_timeout_s=1\.5"):
-            while True:
-                cluster.pool.poll(0.2)
+            poll_for_ever(cluster.pool)
         assert 1.5 < time.monotonic() - began < 10
     finally:
         engine.resume()
