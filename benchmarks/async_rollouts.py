@@ -4,7 +4,8 @@
         [--step-s 0.02] [--one-in 16] [--tail 4] [key=value ...]
 
 CHECKPOINT is where RL starts from, such as that of a recipe's cold start. RECIPE gives the prompts of its reasoning RL,
-its engines and its learner, the same for both; `key=value` changes it. The two take turns, seed by seed. A step of the
+its engines and its learner (with the default loss, one minibatch and a constant rate), the same for both; `key=value`
+changes it. The two take turns, seed by seed. A step of the
 engine lasts at least `--step-s` seconds, as it does on an accelerator however few requests run, and one completion in
 `--one-in` stays in flight for `--tail` times as many steps as it has tokens. Both are done here, by a worker that
 stands in for the product's. FOLDER gets the metrics of every run, and `async_rollouts.md` with times, staleness and
@@ -189,7 +190,9 @@ def main() -> None:
     options = parser.parse_intermixed_args()
     recipe = load_recipe(options.recipe, options.overrides)
     tail = Tail(options.step_s, options.one_in, options.tail)
-    learner: LearnerConfig = dataclasses.replace(recipe.reasoning_rl.rl.learner, loss="default", loss_config=None)
+    learner: LearnerConfig = dataclasses.replace(
+        recipe.reasoning_rl.rl.learner, loss="default", loss_config=None, schedule="constant", warmup_steps=4
+    )
     rl = dataclasses.replace(
         recipe.reasoning_rl.rl, num_steps=options.steps, minibatches=1, learner=learner, save_every=10**6
     )
