@@ -212,7 +212,8 @@ def main() -> None:
     settings = (
         f"Recipe {options.recipe}, {options.steps} steps of {rl.prompts_per_step} prompts, groups of {rl.group_size}, "
         f"at most {rl.sampling.max_tokens} tokens; a step of the engine lasts at least {tail.step_s:g} s, one "
-        f"completion in {tail.one_in} takes {tail.factor:g} times its. Seeds {', '.join(map(str, options.seeds))}."
+        f"completion in {tail.one_in} takes {tail.factor:g} times as many as it has tokens. "
+        f"Seeds {', '.join(map(str, options.seeds))}."
     )
     page = table(runs[0], runs[options.staleness], options.staleness, settings)
     (options.folder / "async_rollouts.md").write_text(page, encoding="utf-8")
