@@ -7,7 +7,7 @@ steps it has made; with `max_staleness` k a group whose oldest token is of versi
 starts from version v + k at the latest: its deadline. Three rules keep that, and lose no group:
 
 - A group may begin under version v while no more than (v + k + 1) · groups_per_step groups have begun in all. That is
-  the capacity of the steps up to its deadline (AReaL, arXiv 2505.24298, sec. 5.1).
+  the capacity of the steps up to its deadline (AReaL, arXiv 2505.24298, staleness-aware training).
 - A step takes finished groups, those with the earliest deadline first, not in the order in which they began: a long
   completion is passed over and carried on, not waited for.
 - A step waits where passing over any longer would leave more groups than the steps up to their deadline can take.

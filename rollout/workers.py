@@ -106,8 +106,9 @@ class RolloutPool:
         )
         self._workers = [actor.remote(str(model_folder), config.engine, path) for path in self._log_paths]
         self._in_flight = [0] * config.num_workers
-        self._slices: dict[Any, int] = {}  # asked for and not answered, by worker
-        self._last_answer = 0.0
+        self._slices: dict[Any, int] = {}  # calls that are not answered yet, and their worker
+        self._submitted: dict[Any, tuple[int, int]] = {}  # the same, and how many requests
+        self._last_answers = [0.0] * config.num_workers
         self.process_ids: list[int] = []
         self._await_start()
 
@@ -182,9 +183,11 @@ class RolloutPool:
     def submit(self, requests: Sequence[GenerationRequest], *, episodes: Mapping[str, EpisodeSetup]) -> None:
         """Begin requests of one prompt on the worker that has the fewest in flight (`ContinuousPolicy`)."""
         index = min(range(len(self._workers)), key=self._in_flight.__getitem__)
-        self._get(self._workers[index].submit.remote(requests, dict(episodes)), index)
+        # Not waited for: it is carried out after the slices that are asked for. `poll` raises what it raises.
+        self._submitted[self._workers[index].submit.remote(requests, dict(episodes))] = (index, len(requests))
+        if not self._in_flight[index]:
+            self._last_answers[index] = time.monotonic()  # it was not asked for any
         self._in_flight[index] += len(requests)
-        self._last_answer = time.monotonic()
         self._ask_for_slices()
 
     def poll(self, timeout_s: float) -> list[Completion]:
@@ -192,16 +195,21 @@ class RolloutPool:
         if not self._slices:
             return []
         ray.wait(list(self._slices), num_returns=1, timeout=timeout_s)
-        ready, waiting = ray.wait(list(self._slices), num_returns=len(self._slices), timeout=0)
-        if not ready and time.monotonic() - self._last_answer > self.config.answer_timeout_s:
-            raise self._silence(self._slices[waiting[0]])
+        for reference in _answered(self._submitted):
+            index, num_requests = self._submitted.pop(reference)
+            self._in_flight[index] -= num_requests
+            self._get(reference, index)
+            self._in_flight[index] += num_requests
         finished: list[Completion] = []
-        for reference in ready:
+        for reference in _answered(self._slices):
             index = self._slices.pop(reference)
             part: Slice = self._get(reference, index)
             self._in_flight[index] -= len(part.finished)
+            self._last_answers[index] = time.monotonic()
             finished += part.finished
-            self._last_answer = time.monotonic()
+        for index in set(self._slices.values()):
+            if time.monotonic() - self._last_answers[index] > self.config.answer_timeout_s:
+                raise self._silence(index)
         self._ask_for_slices()
         return finished
 
@@ -251,6 +259,10 @@ class RolloutPool:
             with contextlib.suppress(ray.exceptions.RayError):  # it may be dead already, which is what is wanted
                 ray.kill(worker)
         self._workers = []
+
+
+def _answered(references: Mapping[Any, Any]) -> list[Any]:
+    return ray.wait(list(references), num_returns=len(references), timeout=0)[0] if references else []
 
 
 def _shards(requests: Sequence[GenerationRequest], num_workers: int) -> list[list[GenerationRequest]]:

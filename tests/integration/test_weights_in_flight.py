@@ -8,10 +8,13 @@ of the kept keys and values; that is measured too, so that the comparison could 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
+import psutil
 import pytest
 import ray
 import torch
@@ -132,6 +135,28 @@ def test_every_token_has_the_logprob_of_the_weights_that_its_span_names(cluster:
         kept_effect = max(off[new.start :])
         assert kept_effect > TOLERANCE
         assert sum(off[new.start :]) / (new.end - new.start) < sum(off[: old.end]) / old.end
+
+
+def poll_for_ever(pool: RolloutPool) -> NoReturn:
+    while True:
+        pool.poll(0.2)
+
+
+def test_an_engine_that_falls_silent_while_it_is_polled_is_given_up(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last test with this engine: what it was asked for stays with it."""
+    engine = psutil.Process(cluster.pool.process_ids[0])
+    monkeypatch.setattr(cluster.pool, "config", RolloutConfig(answer_timeout_s=1.5, engine=ENGINE))
+    engine.suspend()
+    try:
+        cluster.pool.submit([request(PROMPT)], episodes={})
+        began = time.monotonic()
+        with pytest.raises(RuntimeError, match=r"engine 0 did not answer within answer_timeout_s=1\.5"):
+            poll_for_ever(cluster.pool)
+        assert 1.5 < time.monotonic() - began < 10
+    finally:
+        engine.resume()
 
 
 # ---------------------------------------------------------------------------------------------- one engine

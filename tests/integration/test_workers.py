@@ -18,12 +18,13 @@ import pytest
 import ray
 import torch
 
-from data.records import TrainingSample, UserError
+from data.records import Completion, TrainingSample, UserError
 from learner.learner_config import LearnerConfig
 from learner.placement import LearnerPlacement
 from learner.workers import RemoteLearner
 from rollout.config import EngineConfig, RolloutConfig
 from rollout.engine import Engine
+from rollout.policy import GenerationRequest
 from rollout.workers import RolloutPool
 from tests.integration.tiny_policies import MAX_POSITIONS, request, save_policy
 
@@ -130,6 +131,22 @@ def test_a_folder_that_is_missing_is_named_and_nothing_else_is_said(cluster: Clu
         UserError, match=r"^rollout: engine 0 died at start; model: .*nowhere is no folder; give [^|]*$"
     ):
         RolloutPool(tmp_path / "nowhere", ROLLOUT, log_folder=tmp_path / "logs")
+
+
+def poll_to_the_end(pool: RolloutPool, *requests: GenerationRequest) -> list[Completion]:
+    pool.submit(requests, episodes={})
+    completions: list[Completion] = []
+    while pool.num_in_flight:
+        completions += pool.poll(0.2)
+    return completions
+
+
+def test_polled_completions_have_the_bits_of_generated_ones_and_bad_input_is_raised(cluster: Cluster) -> None:
+    one = request(PROMPT, uid="one", seed=5)
+    assert poll_to_the_end(cluster.pool, one) == cluster.pool.generate([one])
+    with pytest.raises(UserError, match="leaves no room after the prompt long"):
+        poll_to_the_end(cluster.pool, request([1] * MAX_POSITIONS, uid="long"))
+    assert cluster.pool.num_in_flight == 0
 
 
 def test_an_engine_that_does_not_answer_is_given_up_after_the_timeout(
