@@ -29,10 +29,9 @@ ROWS = [[(7 * i + start) % 256 for i in range(60)] for start in (1, 2, 3)]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def groups_of_its_own() -> Iterator[None]:
+def groups_of_its_own() -> None:
     """Engines of other modules had no experts; those of later ones start afresh too."""
     forget_parallel_groups()
-    yield
 
 
 @pytest.fixture(params=["qwen3-moe", "qwen3-moe-padded"])
