@@ -76,10 +76,10 @@ def services_of(folder: Path, *settings: str) -> Iterator[Services]:
 
 
 def run_loops(family: str, folder: Path, learner: LearnerConfig, *settings: str, rl_steps: int = 1) -> Loop:
-    """25 supervised steps on the rows, then `rl_steps` of GRPO on their prompts, with one engine and one learner."""
+    """Forty supervised steps on the rows, then `rl_steps` of GRPO on their prompts, with one engine and one learner."""
     start = save_policy(folder / "start", family)
     prompts = prompts_of("arithmetic", 2)
-    sft = SFTConfig(learner=learner, num_epochs=25, batch_tokens=2048)
+    sft = SFTConfig(learner=learner, num_epochs=40, batch_tokens=2048)
     rl = RLConfig(
         num_steps=rl_steps, prompts_per_step=2, group_size=8, minibatches=1,
         sampling=SamplingConfig(temperature=1.0, max_tokens=24),
@@ -140,7 +140,7 @@ def test_an_adapter_learns_in_both_loops_and_the_engine_serves_it_without_a_merg
     loop = run_loops(
         "qwen3",
         tmp_path,
-        LearnerConfig(lr=1e-2, betas=(0.9, 0.98), adapter=adapter),
+        LearnerConfig(lr=2e-2, betas=(0.9, 0.98), adapter=adapter),
         "rollout.engine.max_lora_rank=8",
         rl_steps=2,
     )
