@@ -48,7 +48,7 @@ def adapter_arguments(max_rank: int) -> dict[str, Any]:
 def require_adapters_served(model_folder: str | Path, max_rank: int, *, on_cpu: bool) -> None:
     """Raise UserError where vLLM 0.32 cannot serve adapters: a mixture of experts on a CPU."""
     config = json.loads((Path(model_folder) / "config.json").read_text(encoding="utf-8"))
-    if max_rank and on_cpu and config.get("num_experts"):
+    if max_rank and on_cpu and (config.get("num_experts") or config.get("num_local_experts")):
         raise UserError(
             f"rollout.engine.max_lora_rank={max_rank}: on a CPU no adapter is served on a mixture of experts "
             "without a merge; set it to 0, and merged weights are sent"

@@ -77,12 +77,13 @@ def services_of(folder: Path, *settings: str) -> Iterator[Services]:
 
 def run_loops(family: str, folder: Path, learner: LearnerConfig, *settings: str, rl_steps: int = 1) -> Loop:
     """Forty supervised steps on the rows, then `rl_steps` of GRPO on their prompts, with one engine and one learner."""
+    # A frozen random head leaves some probability on every token; the temperature takes it away.
     start = save_policy(folder / "start", family)
     prompts = prompts_of("arithmetic", 2)
     sft = SFTConfig(learner=learner, num_epochs=40, batch_tokens=2048)
     rl = RLConfig(
         num_steps=rl_steps, prompts_per_step=2, group_size=8, minibatches=1,
-        sampling=SamplingConfig(temperature=1.0, max_tokens=24),
+        sampling=SamplingConfig(temperature=0.5, max_tokens=24),
         learner=replace(learner, loss="custom", loss_config=LossConfig(importance_cap=None)),
     )  # fmt: skip
     rows: dict[str, list[dict[str, Any]]] = {}
