@@ -27,13 +27,9 @@ _BASE = ".base_layer"
 
 def check_device(settings: LoraSettings, device: str) -> None:
     """Raise UserError where 4 bit cannot work: not on CUDA, or without bitsandbytes."""
+    settings.check_device(device)
     if settings.quantize is None:
         return
-    if torch.device(device).type != "cuda" or not torch.cuda.is_available():
-        raise UserError(
-            f"learner.adapter.quantize={settings.quantize!r}: the 4-bit kernels run on CUDA alone and the learner's "
-            f"device is {device!r}; set it to null (base_dtype=bfloat16 halves the base instead)"
-        )
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UserError(
             f"learner.adapter.quantize={settings.quantize!r}: the package bitsandbytes is not installed; "

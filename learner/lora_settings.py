@@ -55,6 +55,14 @@ class LoraSettings:
                 "networks; use 0"
             )
 
+    def check_device(self, device: str) -> None:
+        """Raise UserError for 4 bit on another device than CUDA."""
+        if self.quantize is not None and not device.startswith("cuda"):
+            raise UserError(
+                f"learner.adapter.quantize={self.quantize!r}: the 4-bit kernels run on CUDA alone and the learner's "
+                f"device is {device!r}; set it to null (base_dtype=bfloat16 halves the base instead)"
+            )
+
     def serves_adapter(self, max_lora_rank: int) -> bool:
         """Whether an engine that takes adapters up to `max_lora_rank` (0: none) gets the adapter rather than weights.
 

@@ -6,6 +6,7 @@ Requests keep the version they were submitted with; its folder stays until the l
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data.adapter import AdapterWeights
+from data.records import UserError
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The linear layers of the architectures that are taken, which are what an adapter may be on."""
@@ -41,6 +43,16 @@ def adapter_arguments(max_rank: int) -> dict[str, Any]:
         "enable_lora": True, "max_lora_rank": max_rank, "max_loras": 2, "max_cpu_loras": 4,
         "lora_target_modules": list(LINEAR_LAYERS),
     }  # fmt: skip
+
+
+def require_adapters_served(model_folder: str | Path, max_rank: int, *, on_cpu: bool) -> None:
+    """Raise UserError where vLLM 0.32 cannot serve adapters: a mixture of experts on a CPU."""
+    config = json.loads((Path(model_folder) / "config.json").read_text(encoding="utf-8"))
+    if max_rank and on_cpu and (config.get("num_experts") or config.get("num_local_experts")):
+        raise UserError(
+            f"rollout.engine.max_lora_rank={max_rank}: on a CPU no adapter is served on a mixture of experts "
+            "without a merge; set it to 0, and merged weights are sent"
+        )
 
 
 class AdapterShelf:

@@ -23,7 +23,7 @@ from data.chat import STOP_THINKING, THINK_CLOSE, THINK_OPEN
 from data.model_folder import require_model_folder
 from data.records import Completion, FinishReason, UserError, VersionSpan
 from data.tokenizer import end_token_ids, require_chat_tokens
-from rollout.adapters import AdapterShelf, ServedAdapter, adapter_arguments
+from rollout.adapters import AdapterShelf, ServedAdapter, adapter_arguments, require_adapters_served
 from rollout.agent_loop import run_to_end
 from rollout.config import EngineConfig
 from rollout.forced_tokens import forced_tokens, recognise_natural_end
@@ -50,6 +50,7 @@ class Engine:
     def __init__(self, model_folder: str | Path, config: EngineConfig, *, version: int = 0) -> None:
         config.validate()
         require_model_folder(model_folder)
+        require_adapters_served(model_folder, config.max_lora_rank, on_cpu=not torch.cuda.is_available())
         _prepare_environment(config)
         from transformers import AutoTokenizer
         from vllm import EngineArgs, SamplingParams

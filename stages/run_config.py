@@ -90,6 +90,25 @@ class RunConfig:
                 if stage not in STAGES:
                     raise UserError(f"evaluation.{place}: {stage!r} is no stage; choose from {', '.join(STAGES)}")
 
+        self._check_adapters()
+
+    def _check_adapters(self) -> None:
+        """An adapter has to fit the engine that serves it and the device it is trained on, before anything runs."""
+        for stage in STAGES:
+            part = self.of_stage(stage)
+            loop = part.rl if hasattr(part, "rl") else part.train
+            adapter = loop.learner.adapter
+            if adapter is None:
+                continue
+            if stage == "base":
+                raise UserError("base.train.learner.adapter: a base is trained from nothing; set it to null")
+            where = f"{stage}.{'rl' if hasattr(part, 'rl') else 'train'}"
+            try:
+                adapter.check_device(self.learner.device)
+                adapter.serves_adapter(self.rollout.engine.max_lora_rank)
+            except UserError as error:
+                raise UserError(f"{where}.{error}") from error
+
     def of_stage(self, stage: str) -> Any:
         """The settings of one stage."""
         return getattr(self, stage)

@@ -14,13 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from peft import PeftModel
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers import AutoModelForCausalLM
 
 from configs.load import load_config
 from data.chat import training_row
 from data.records import Prompt, TrainingSample
 from learner.learner_config import LearnerConfig
+from learner.lora_settings import LoraSettings
 from learner.losses import LossConfig
 from rollout.policy import SamplingConfig
 from stages.rl_loop import RLConfig, run_rl
@@ -72,13 +76,14 @@ def services_of(folder: Path, *settings: str) -> Iterator[Services]:
 
 
 def run_loops(family: str, folder: Path, learner: LearnerConfig, *settings: str, rl_steps: int = 1) -> Loop:
-    """25 supervised steps on the rows, then `rl_steps` of GRPO on their prompts, with one engine and one learner."""
+    """Forty supervised steps on the rows, then `rl_steps` of GRPO on their prompts, with one engine and one learner."""
+    # A frozen random head leaves some probability on every token; the temperature takes it away.
     start = save_policy(folder / "start", family)
     prompts = prompts_of("arithmetic", 2)
-    sft = SFTConfig(learner=learner, num_epochs=25, batch_tokens=2048)
+    sft = SFTConfig(learner=learner, num_epochs=40, batch_tokens=2048)
     rl = RLConfig(
         num_steps=rl_steps, prompts_per_step=2, group_size=8, minibatches=1,
-        sampling=SamplingConfig(temperature=1.0, max_tokens=24),
+        sampling=SamplingConfig(temperature=0.5, max_tokens=24),
         learner=replace(learner, loss="custom", loss_config=LossConfig(importance_cap=None)),
     )  # fmt: skip
     rows: dict[str, list[dict[str, Any]]] = {}
@@ -126,3 +131,30 @@ def test_a_mixture_of_experts_learns_in_both_loops_with_its_router_frozen(tmp_pa
         assert before[name].equal(after[name])
     assert all(not before[name].equal(between[name]) for name in experts)
     assert sum(not between[name].equal(after[name]) for name in experts) >= 12
+
+
+# ---------------------------------------------------------------------------------------------- adapters
+
+
+def test_an_adapter_learns_in_both_loops_and_the_engine_serves_it_without_a_merge(tmp_path: Path) -> None:
+    adapter = LoraSettings(rank=8, serve="adapter", export_adapter=True)
+    loop = run_loops(
+        "qwen3",
+        tmp_path,
+        LearnerConfig(lr=2e-2, betas=(0.9, 0.98), adapter=adapter),
+        "rollout.engine.max_lora_rank=8",
+        rl_steps=2,
+    )
+    check_that_both_loops_learned(loop)
+    before, between, after = (loop.weights(index) for index in range(3))
+    assert before.keys() == after.keys()  # the exports are merged: ordinary folders
+    moved = {name for name in before if not before[name].equal(between[name])}
+    assert moved == {name for name in before if name.endswith("_proj.weight")}
+    assert sum(not between[name].equal(after[name]) for name in moved) == len(moved)
+    # The adapter beside the last export belongs on the checkpoint that its stage started from.
+    base = AutoModelForCausalLM.from_pretrained(loop.folders[1])
+    apart = PeftModel.from_pretrained(base, loop.folders[2] / "adapter").eval()
+    merged = AutoModelForCausalLM.from_pretrained(loop.folders[2]).eval()
+    ids = torch.arange(5, 60).unsqueeze(0)
+    with torch.no_grad():
+        torch.testing.assert_close(apart(input_ids=ids).logits, merged(input_ids=ids).logits, rtol=0, atol=1e-5)
