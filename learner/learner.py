@@ -31,6 +31,7 @@ from learner.policy_network import PolicyNetwork
 from learner.ranks import Ranks
 from learner.sharding import gather_on_first, shard_network, whole
 from learner.step_timer import StepTimer
+from learner.step_work import DeviceUse, StepWork
 from learner.trainer_state import read_trainer_state, write_trainer_state
 
 __all__ = ["Learner", "LearnerConfig", "NonFiniteGradientError", "StepTotals", "learning_rate"]
@@ -95,6 +96,7 @@ class Learner:
         torch.manual_seed(seed)
         self.config = config
         self.device = torch.device(device)
+        DeviceUse.reset(self.device)
         self.ranks = ranks or Ranks()
         self.model = load_model(model_folder, torch.float32, config.attention).to(self.device)
         self.model.train()  # gradient checkpointing asks for it; dropout is 0
@@ -190,7 +192,7 @@ class Learner:
         timer = StepTimer(self.device)
         self.optimizer.zero_grad(set_to_none=True)
         parts: list[Metrics] = []
-        work = _Work()
+        work = StepWork()
         for indices in self._plan(samples)[self.ranks.rank]:
             with timer.phase("pack"):
                 batch = self._packed([samples[index] for index in indices] or [NOTHING])
@@ -214,16 +216,16 @@ class Learner:
         self.step += 1
         # Read once all work is queued: a value read earlier would make an accelerator wait.
         read = [{name: float(value) for name, value in part.items()} for part in parts]
-        gathered = self.ranks.gather((read, work))
-        metrics_of_step = reduce_metrics([part for rank_parts, _ in gathered for part in rank_parts])
+        gathered = self.ranks.gather((read, work, DeviceUse.now(self.device, self.config.dtype)))
+        metrics_of_step = reduce_metrics([part for rank_parts, _, _ in gathered for part in rank_parts])
         metrics_of_step["num_loss_tokens"] = metrics_of_step.pop("num_tokens")
         return StepResult(
             self.step,
-            metrics_of_step | _Work.total([rank_work for _, rank_work in gathered]).metrics() | {
+            metrics_of_step | StepWork.total([rank_work for _, rank_work, _ in gathered]).metrics() | {
                 "grad_norm": grad_norm, "grad_clipped": float(grad_norm > self.config.max_grad_norm), "lr": lr,
                 "step_skipped": float(skipped), "skipped_steps": float(self.skipped_steps),
             },
-            timer.seconds(),
+            timer.seconds() | DeviceUse.timing([use for _, _, use in gathered]),
         )  # fmt: skip
 
     def _plan(self, samples: Sequence[TrainingSample]) -> list[list[list[int]]]:
@@ -354,39 +356,6 @@ class Learner:
         if "cuda" in state.generators:
             torch.cuda.set_rng_state(state.generators["cuda"], self.device)
         return ["weights", "optimizer", "schedule", *COUNTERS, "torch_rng"]
-
-
-@dataclass(slots=True)
-class _Work:
-    """What the micro-batches of a step amounted to."""
-
-    num_microbatches: int = 0
-    num_tokens: int = 0
-    num_distinct: int = 0
-    num_slots: int = 0
-    model_flops: float = 0.0
-
-    def add(self, batch: PackedBatch, num_slots: int, flops: ModelFlops) -> None:
-        self.num_microbatches += 1
-        self.num_tokens += batch.num_row_tokens
-        self.num_distinct += batch.num_tokens
-        self.num_slots += num_slots
-        self.model_flops += flops.train(batch.num_tokens, batch.lengths, int(batch.target_ids_N.shape[0]))
-
-    @classmethod
-    def total(cls, parts: Sequence[_Work]) -> _Work:
-        return cls(*(sum(getattr(part, name) for part in parts) for name in cls.__slots__))
-
-    def metrics(self) -> dict[str, float]:
-        """Tokens of all samples, the share of them that a shared prompt saved, the share of attention that was padding,
-        and the operations that the model needs for them."""
-        return {
-            "num_microbatches": float(self.num_microbatches),
-            "num_tokens": float(self.num_tokens),
-            "shared_prompt_share": 1.0 - self.num_distinct / self.num_tokens,
-            "padding_share": 1.0 - self.num_tokens / self.num_slots,
-            "model_flops": self.model_flops,
-        }
 
 
 def _json(config: LearnerConfig) -> dict[str, Any]:

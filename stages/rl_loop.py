@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import random
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from rollout.groups import assemble_groups, build_requests
 from rollout.policy import SamplingConfig, sampling_for_training
 from stages.services import Services
 from stages.stage_context import StageContext
+from stages.step_clock import with_rates
 from stages.task_watch import TaskWatch, TaskWatchConfig
 
 
@@ -121,9 +121,10 @@ def run_rl(
         raise UserError(f"{context.stage}: no prompts are left after filtering; widen the tasks, levels or pass rates")
     loop = _Loop(prompts, config, start, services, context)
     metrics: dict[str, float] = {}
-    context.progress.stage(context.stage, total_steps=config.num_steps, first_step=loop.step)
+    context.begin_steps(loop.step, config.num_steps)
     for step in range(loop.step, config.num_steps):
-        metrics = loop.run_step(step)
+        with context.traced(step + 1, services.learner, loop.pool):
+            metrics = loop.run_step(step)
         done = step + 1
         if done % config.save_every == 0 and done < config.num_steps:
             context.save(done, services.learner.save_state, loop.state())
@@ -137,6 +138,8 @@ class _Loop:
         self, prompts: Sequence[Prompt], config: RLConfig, start: Path, services: Services, context: StageContext
     ) -> None:
         self.prompts, self.config, self.services, self.context = prompts, config, services, context
+        self.clock = context.clock
+        self.overlapped_s, self.engine_peak_bytes = 0.0, 0
         self.tokenizer = services.tokenizer(start)
         self.pool = services.policy(start)
         total = config.num_steps * config.minibatches
@@ -165,8 +168,7 @@ class _Loop:
 
     def run_step(self, step: int) -> dict[str, float]:
         """One step: collect groups, drop uniform ones, learn, publish, record."""
-        timing: dict[str, float] = {}
-        groups = self._collect_groups(step, timing)
+        groups = self._collect_groups(step)
         samples, report = training_samples(
             groups,
             temperature=self.config.sampling.temperature,
@@ -174,16 +176,16 @@ class _Loop:
             truncated=self.config.truncated,  # type: ignore[arg-type]
             balance_tasks=self.config.balance_tasks,
         )
-        metrics = self._learn(samples, timing)
-        metrics |= self._publish(step, groups, timing)
+        metrics = self._learn(samples)
+        metrics |= self._publish(step, groups)
         metrics |= _rollout_metrics(groups, report)
-        self._record(step, groups, metrics, timing)
+        self._record(step, groups, metrics)
         for line in self.watch.observe(report.tasks):
             self.context.progress.warn(f"{self.context.stage}: {line}")
         self._watch_collapse(metrics["reward"])
         return metrics
 
-    def _collect_groups(self, step: int, timing: dict[str, float]) -> list[ScoredGroup]:
+    def _collect_groups(self, step: int) -> list[ScoredGroup]:
         config = self.config
         batch = batch_of_step(self.prompts, step, size=config.prompts_per_step, seed=self.context.seed)
         requests = build_requests(
@@ -195,17 +197,16 @@ class _Loop:
             purpose=self.context.stage,
             step=step,
         )
+        began = self.clock.now()
         rollouts = self.services.roll_out(
             self.pool, batch, requests, tokenizer=self.tokenizer, mode_gate=config.mode_gate
         )
-        timing |= {
-            "generate_s": rollouts.generate_s,
-            "score_s": rollouts.score_s,
-            "score_while_generating_s": rollouts.overlapped_s,
-        }
+        self.clock.add("generate", began, rollouts.generate_s)
+        self.clock.add("score", began + rollouts.generate_s, rollouts.score_s)
+        self.overlapped_s = rollouts.overlapped_s
         return assemble_groups(batch, rollouts.completions, rollouts.scores)
 
-    def _learn(self, samples: list[TrainingSample], timing: dict[str, float]) -> dict[str, float]:
+    def _learn(self, samples: list[TrainingSample]) -> dict[str, float]:
         """Optimizer steps on minibatches of whole groups; nothing to learn from is counted, not hidden."""
         if not samples:
             self.context.progress.warn(f"{self.context.stage}: every group was uniform; this step learned nothing")
@@ -213,10 +214,10 @@ class _Loop:
         learner = self.services.learner
         parts = minibatch_samples(samples, self.config.minibatches)
         coef = self.entropy.coef if self.entropy else None
-        with _timed(timing, "learn_s"):
-            proximal: list[Any] = [None] * len(parts)
-            if self.config.learner.proximal_logprobs == "recompute":
-                temperature = self.config.sampling.temperature
+        proximal: list[Any] = [None] * len(parts)
+        if self.config.learner.proximal_logprobs == "recompute":
+            temperature = self.config.sampling.temperature
+            with self.clock.phase("proximal"):
                 proximal = [
                     learner.logprobs(
                         [sample.token_ids_T for sample in part],
@@ -225,10 +226,14 @@ class _Loop:
                     )
                     for part in parts
                 ]
-            results = [
-                dict(learner.rl_step(part, entropy_coef=coef, proximal=rows).metrics)
+        with self.clock.phase("learn"):
+            taken = [
+                learner.rl_step(part, entropy_coef=coef, proximal=rows)
                 for part, rows in zip(parts, proximal, strict=True)
             ]
+        for step in taken:
+            self.clock.add_learner(step.timing)
+        results = [dict(step.metrics) for step in taken]
         for result in results:
             if result["step_skipped"]:
                 self.context.progress.warn(f"{self.context.stage}: non-finite gradient; optimizer step skipped")
@@ -245,21 +250,21 @@ class _Loop:
         assert self.controller is not None
         self.entropy = self.controller.update(self.entropy or self.controller.initial_state(), entropy)
 
-    def _publish(self, step: int, groups: list[ScoredGroup], timing: dict[str, float]) -> dict[str, float]:
+    def _publish(self, step: int, groups: list[ScoredGroup]) -> dict[str, float]:
         rows = [
             [*group.scored[0].completion.prompt_token_ids, *group.scored[0].completion.token_ids]
             for group in groups[:4]
         ]
-        with _timed(timing, "sync_s"):
+        with self.clock.phase("sync"):
             check = self.services.publish(version=step + 1, probe_rows=rows)
+        self.engine_peak_bytes = check.engine_peak_bytes
         return {"sync_gap_max": check.max_gap, "sync_gap_mean": check.mean_gap}
 
-    def _record(
-        self, step: int, groups: list[ScoredGroup], metrics: dict[str, float], timing: dict[str, float]
-    ) -> None:
+    def _record(self, step: int, groups: list[ScoredGroup], metrics: dict[str, float]) -> None:
         context = self.context
+        timing = with_rates(self.clock.lap(), metrics)
         timing["tokens_per_s"] = metrics["completion_tokens"] / timing["generate_s"]
-        timing["step_s"] = sum(timing.get(name, 0.0) for name in ("generate_s", "score_s", "learn_s", "sync_s"))
+        timing |= {"score_while_generating_s": self.overlapped_s, "engine_peak_bytes": float(self.engine_peak_bytes)}
         context.num_tokens += int(metrics["completion_tokens"])
         context.metrics.append({"stage": context.stage, "step": step + 1, **metrics, "timing": timing})
         for group in groups[: self.config.samples_per_step]:
@@ -340,7 +345,7 @@ def _diversities(groups: Sequence[ScoredGroup]) -> dict[str, float]:
     return {task: sum(values) / len(values) for task, values in found.items()}
 
 
-_SUMMED = ("num_tokens", "num_loss_tokens", "num_microbatches", "step_skipped")
+_SUMMED = ("num_tokens", "num_loss_tokens", "num_microbatches", "model_flops", "step_skipped")
 
 
 def _mean_metrics(results: Sequence[dict[str, float]]) -> dict[str, float]:
@@ -355,16 +360,3 @@ def _mean_metrics(results: Sequence[dict[str, float]]) -> dict[str, float]:
         else:
             merged[name] = sum(values) / len(values)
     return merged
-
-
-class _timed:
-    """Adds the wall seconds of a block to a dictionary."""
-
-    def __init__(self, timing: dict[str, float], name: str) -> None:
-        self.timing, self.name = timing, name
-
-    def __enter__(self) -> None:
-        self.began = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self.timing[self.name] = self.timing.get(self.name, 0.0) + time.perf_counter() - self.began
