@@ -22,7 +22,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from data.records import StepResult, TrainingSample, UserError
+from learner.context_length import require_positions
 from learner.flops import ModelFlops
+from learner.gradient_checkpointing import checkpointed, enable_checkpointing
 from learner.learner_config import LearnerConfig, learning_rate
 from learner.losses import policy_loss, reduce_metrics, sft_loss
 from learner.model_folder import engine_state_dict, export_model, load_model
@@ -101,7 +103,7 @@ class Learner:
         self.model = load_model(model_folder, torch.float32, config.attention).to(self.device)
         self.model.train()  # gradient checkpointing asks for it; dropout is 0
         if config.gradient_checkpointing:
-            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            enable_checkpointing(self.model)
         self.network = PolicyNetwork(self.model, config)
         self.sharded = sharding == "full"
         if self.sharded:
@@ -193,10 +195,13 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         parts: list[Metrics] = []
         work = StepWork()
-        for indices in self._plan(samples)[self.ranks.rank]:
+        plan = self._plan(samples)
+        for place, indices in enumerate(plan[self.ranks.rank]):
             with timer.phase("pack"):
                 batch = self._packed([samples[index] for index in indices] or [NOTHING])
-            with timer.phase("forward"):
+            # All ranks recompute or none: those that share weights gather them for each layer that runs.
+            recompute = any(self._is_long(samples[index]) for rank in plan for index in rank[place])
+            with timer.phase("forward"), checkpointed(self.model, recompute):
                 logprobs_N, entropy_N, num_slots = self.network(batch, with_entropy=True)
                 tokens = _LossTokens(
                     logprobs_BT=logprobs_N.unsqueeze(0), entropy_BT=entropy_N.unsqueeze(0), batch=batch, indices=indices
@@ -209,7 +214,7 @@ class Learner:
             with timer.phase("backward"):
                 loss.backward()
             if indices:
-                work.add(batch, num_slots, self.flops)
+                work.add(batch, num_slots, self.flops, num_long=sum(self._is_long(samples[i]) for i in indices))
         lr = learning_rate(self.config, self.step)
         with timer.phase("update"):
             grad_norm, skipped = self._apply_gradients(lr)
@@ -228,11 +233,16 @@ class Learner:
             timer.seconds() | DeviceUse.timing([use for _, _, use in gathered]),
         )  # fmt: skip
 
+    def _is_long(self, sample: TrainingSample) -> bool:
+        return len(sample.token_ids_T) > self.config.microbatch_tokens
+
     def _plan(self, samples: Sequence[TrainingSample]) -> list[list[list[int]]]:
+        require_positions(self.model.config, (len(sample.token_ids_T) for sample in samples))
         return plan_microbatches(
             samples,
             self.config.microbatch_tokens,
             share_prompts=self.config.share_prompts,
+            long_alone=self.config.long_samples == "alone",
             num_ranks=self.ranks.size,
             cost=lambda num_tokens, lengths: self.flops.forward(num_tokens, lengths, num_predictions=0),
         )

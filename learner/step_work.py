@@ -24,13 +24,15 @@ class StepWork:
     num_tokens: int = 0
     num_distinct: int = 0
     num_slots: int = 0
+    num_long: int = 0
     model_flops: float = 0.0
 
-    def add(self, batch: PackedBatch, num_slots: int, flops: ModelFlops) -> None:
+    def add(self, batch: PackedBatch, num_slots: int, flops: ModelFlops, *, num_long: int = 0) -> None:
         self.num_microbatches += 1
         self.num_tokens += batch.num_row_tokens
         self.num_distinct += batch.num_tokens
         self.num_slots += num_slots
+        self.num_long += num_long
         self.model_flops += flops.train(batch.num_tokens, batch.lengths, int(batch.target_ids_N.shape[0]))
 
     @classmethod
@@ -39,10 +41,11 @@ class StepWork:
 
     def metrics(self) -> dict[str, float]:
         """Tokens of all samples, the share of them that a shared prompt saved, the share of attention that was padding,
-        and the operations that the model needs for them."""
+        the samples longer than a micro-batch, and the operations that the model needs for them."""
         return {
             "num_microbatches": float(self.num_microbatches),
             "num_tokens": float(self.num_tokens),
+            "num_long_samples": float(self.num_long),
             "shared_prompt_share": 1.0 - self.num_distinct / self.num_tokens,
             "padding_share": 1.0 - self.num_tokens / self.num_slots,
             "model_flops": self.model_flops,

@@ -345,7 +345,7 @@ def _diversities(groups: Sequence[ScoredGroup]) -> dict[str, float]:
     return {task: sum(values) / len(values) for task, values in found.items()}
 
 
-_SUMMED = ("num_tokens", "num_loss_tokens", "num_microbatches", "model_flops", "step_skipped")
+_SUMMED = ("num_tokens", "num_loss_tokens", "num_microbatches", "num_long_samples", "model_flops", "step_skipped")
 
 
 def _mean_metrics(results: Sequence[dict[str, float]]) -> dict[str, float]:
