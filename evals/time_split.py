@@ -111,7 +111,7 @@ def time_table(time: StageTime) -> Group:
     """One stage for a terminal: seconds, share and a bar for each phase, and what the steps amounted to below."""
     steps = "step" if time.num_steps == 1 else "steps"
     title = f"{time.stage}: {time.num_steps:,} {steps} in {markdown.duration(time.total_s)}"
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2))
+    table = Table(box=None, padding=(0, 2))
     for name, justify in (("phase", "left"), ("time", "right"), ("share", "right"), ("", "left")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for name, share in time.shares().items():
@@ -119,7 +119,7 @@ def time_table(time: StageTime) -> Group:
         table.add_row(name, markdown.duration(time.seconds[name]), markdown.percent(share), bar)
     facts = _facts(time)
     lines = [[f"{name} {facts[name]}" for name in names if facts[name] != NOT_MEASURED] for names in _LINES]
-    return Group(table, *(Text("  " + "   ".join(line)) for line in lines if line))
+    return Group(Text(title, style="bold"), table, *(Text("  " + "   ".join(line)) for line in lines if line))
 
 
 def _facts(time: StageTime) -> dict[str, str]:

@@ -276,7 +276,7 @@ def test_figures_keep_four_digits_and_never_hide_a_nan_or_a_gap() -> None:
 
 
 def test_a_stage_can_end_with_a_table_that_is_plain_text_in_a_log() -> None:
-    table = Table(title="cold_start: 2 steps", box=None)
+    table = Table(box=None)
     table.add_column("phase")
     table.add_row(Text("forward", style="bold red"))
     progress, stream, _ = plain_progress()
@@ -285,7 +285,7 @@ def test_a_stage_can_end_with_a_table_that_is_plain_text_in_a_log() -> None:
         progress.update(2)
         progress.end_stage(table)
     lines = stream.getvalue().splitlines()
-    assert lines[-4] == "stage 1/2 cold_start: done, 2 of 2 steps in 0s"  # and the stage is not closed twice
+    assert lines[-3] == "stage 1/2 cold_start: done, 2 of 2 steps in 0s"  # and the stage is not closed twice
     assert [line.strip() for line in lines[-2:]] == ["phase", "forward"]
     assert "\x1b" not in stream.getvalue()
     quiet, stream, _ = plain_progress(quiet=True)
