@@ -31,6 +31,17 @@ def require_model_folder(folder: str | Path, *, field: str = "model", files: Seq
             raise UserError(f"{field}: {weights} {fault}; copy, download or export it again")
 
 
+def require_positions(folder: str | Path, max_model_len: int) -> None:
+    """Raise UserError when an engine shall take longer rows than the model has positions for."""
+    config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    positions = config.get("max_position_embeddings")
+    if positions is not None and max_model_len > positions:
+        raise UserError(
+            f"rollout.engine.max_model_len: {max_model_len:,} is more than the {positions:,} positions of {folder} "
+            "(max_position_embeddings); lower it, or stretch the positions with base.yarn.factor"
+        )
+
+
 def weight_file_fault(path: Path) -> str | None:
     """What is wrong with the length of a safetensors file, None when it has all the bytes that its header counts.
 

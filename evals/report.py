@@ -25,6 +25,7 @@ from data.files import atomic_write
 from evals import markdown
 from evals.markdown import NOT_MEASURED, Row
 from evals.summary import BUDGET_CURVE, COMPARISONS, format_delta, summary_rows
+from evals.time_split import StageTime, stage_time, time_figure, time_section
 
 _MOST_MARKED_POINTS = 40
 _BLUE, _GREY = "#1f5fa8", "#8a8a8a"
@@ -89,6 +90,7 @@ def report_markdown(inputs: ReportInputs) -> str:
         ("Accuracy", _accuracy_section(inputs.summary)),
         ("Thinking budget", _budget_section(inputs.summary)),
         ("Training curves", _curves_section(inputs)),
+        ("Where the time goes", time_section(_times(inputs), _stage_seconds(inputs))),
         ("Data filters", _filters_section(inputs.filters)),
         ("Rollouts to read", _rollouts_section(inputs.samples)),
         ("Cost", _cost_section(inputs.pipeline)),
@@ -105,7 +107,17 @@ def report_figures(inputs: ReportInputs) -> dict[str, Figure]:
             figures[f"{stage}-curves"] = _curves_figure(stage, rows, curves)
     if inputs.summary.get(BUDGET_CURVE):
         figures["budget-curve"] = _budget_figure(inputs.summary[BUDGET_CURVE])
-    return figures
+    split = time_figure(_times(inputs))
+    return figures | ({"time-split": split} if split is not None else {})
+
+
+def _stage_seconds(inputs: ReportInputs) -> dict[str, float]:
+    found = {str(row.get("stage")): markdown.number(row.get("seconds")) for row in inputs.pipeline}
+    return {stage: seconds for stage, seconds in found.items() if seconds is not None}
+
+
+def _times(inputs: ReportInputs) -> list[StageTime]:
+    return [stage_time(stage, rows) for stage, rows in _by_stage(inputs.metrics).items()]
 
 
 # -- sections ----------------------------------------------------------------------------------------------------------

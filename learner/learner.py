@@ -22,8 +22,10 @@ from transformers import PreTrainedTokenizerBase
 
 from data.adapter import AdapterWeights
 from data.records import StepResult, TrainingSample, UserError
+from learner.context_length import require_positions
 from learner.experts import RouterWatch, per_expert_tensors
 from learner.flops import ModelFlops
+from learner.gradient_checkpointing import checkpointed, enable_checkpointing
 from learner.head_loss import TokenLoss
 from learner.learner_config import LearnerConfig, learning_rate
 from learner.lora import adapter_weights, trained_parameters
@@ -34,7 +36,7 @@ from learner.policy_network import PolicyNetwork
 from learner.ranks import Ranks
 from learner.sharding import gather_on_first, shard_network, whole
 from learner.step_timer import StepTimer
-from learner.step_work import StepTotals, StepWork
+from learner.step_work import DeviceUse, StepTotals, StepWork
 from learner.trainer_state import read_trainer_state, write_trainer_state
 
 __all__ = ["Learner", "LearnerConfig", "NonFiniteGradientError", "learning_rate"]
@@ -76,6 +78,7 @@ class Learner:
         torch.manual_seed(seed)
         self.config = config
         self.device = torch.device(device)
+        DeviceUse.reset(self.device)
         self.ranks = ranks or Ranks()
         self.sharded = sharding == "full"
         if self.sharded and config.adapter is not None:
@@ -86,7 +89,7 @@ class Learner:
             self.model, train_router=config.train_router, balance_coef=config.router_balance_coef
         )
         if config.gradient_checkpointing:
-            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            enable_checkpointing(self.model)
         self.network = PolicyNetwork(self.model, config)
         if self.sharded:
             shard_network(self.network, self.device, num_ranks=self.ranks.size, offload_optimizer=offload_optimizer)
@@ -187,38 +190,41 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         parts: list[Metrics] = []
         work = StepWork()
-        mine = self._plan(samples)[self.ranks.rank]
+        plan = self._plan(samples)
+        mine = plan[self.ranks.rank]
         self._count_choices(samples, mine)
-        for indices in mine:
+        for place, indices in enumerate(mine):
             with timer.phase("pack"):
                 batch = self._packed([samples[index] for index in indices] or [NOTHING])
                 loss_of = objective(batch, indices, totals)
-            with timer.phase("forward"):
+            # All ranks recompute or none: those that share weights gather them for each layer that runs.
+            recompute = any(self._is_long(samples[index]) for rank in plan for index in rank[place])
+            with timer.phase("forward"), checkpointed(self.model, recompute):
                 loss, num_slots = self.network(batch, _recording(loss_of, parts), separable=separable)
                 loss = loss + self.routers.observe(counts=bool(indices))
             with timer.phase("backward"):
                 loss.backward()
             if indices:
-                work.add(batch, num_slots, self.flops)
+                work.add(batch, num_slots, self.flops, num_long=sum(self._is_long(samples[i]) for i in indices))
         lr = learning_rate(self.config, self.step)
         with timer.phase("update"):
             grad_norm, skipped = self._apply_gradients(lr)
         self.step += 1
         # Read once all work is queued: a value read earlier would make an accelerator wait.
         read = [{name: float(value) for name, value in part.items()} for part in parts]
-        gathered = self.ranks.gather((read, work))
-        metrics_of_step = reduce_metrics([part for rank_parts, _ in gathered for part in rank_parts])
+        gathered = self.ranks.gather((read, work, DeviceUse.now(self.device, self.config.dtype)))
+        metrics_of_step = reduce_metrics([part for rank_parts, _, _ in gathered for part in rank_parts])
         metrics_of_step["num_loss_tokens"] = metrics_of_step.pop("num_tokens")
         return StepResult(
             self.step,
             metrics_of_step
-            | StepWork.total([rank_work for _, rank_work in gathered]).metrics()
+            | StepWork.total([rank_work for _, rank_work, _ in gathered]).metrics()
             | self.routers.metrics(self._reduce)
             | {
                 "grad_norm": grad_norm, "grad_clipped": float(grad_norm > self.config.max_grad_norm), "lr": lr,
                 "step_skipped": float(skipped), "skipped_steps": float(self.skipped_steps),
             },
-            timer.seconds(),
+            timer.seconds() | DeviceUse.timing([use for _, _, use in gathered]),
         )  # fmt: skip
 
     @property
@@ -236,11 +242,16 @@ class Learner:
 
         self.routers.begin(forwards(), num_microbatches=len(mine), reduce=self._reduce)
 
+    def _is_long(self, sample: TrainingSample) -> bool:
+        return len(sample.token_ids_T) > self.config.microbatch_tokens
+
     def _plan(self, samples: Sequence[TrainingSample]) -> list[list[list[int]]]:
+        require_positions(self.model.config, (len(sample.token_ids_T) for sample in samples))
         return plan_microbatches(
             samples,
             self.config.microbatch_tokens,
             share_prompts=self.config.shares_prompts,
+            long_alone=self.config.long_samples == "alone",
             num_ranks=self.ranks.size,
             cost=lambda num_tokens, lengths: self.flops.forward(num_tokens, lengths, num_predictions=0),
         )

@@ -20,6 +20,8 @@ class LearnerConfig:
     `total_steps` (the optimizer steps of the stage) is needed by the falling schedules; they end at lr * min_lr_ratio.
     `microbatch_tokens` caps one packed row. `dtype` is what products run in; weights, gradients and moments are float32
     always, because a bfloat16 weight rounds small updates away. `chunk_bytes` bounds the logits held at a time.
+    `long_samples` says what becomes of a sample that is longer: "refuse" stops the run, "alone" gives it a micro-batch
+    of its own with gradient checkpointing, so that memory is bounded by the longest sample instead.
     `share_prompts` computes a prompt once for the samples of a micro-batch that begin with it: the same gradient for
     less work. The balance loss of a router counts every token of every sample: with it prompts are not shared.
     `loss` names a setting of `learner.losses`; `loss_config`, when given, is used instead and `loss` must be "custom".
@@ -42,6 +44,7 @@ class LearnerConfig:
     total_steps: int | None = None
     min_lr_ratio: float = 0.0
     microbatch_tokens: int = 8192
+    long_samples: Literal["refuse", "alone"] = "refuse"
     dtype: Literal["float32", "bfloat16"] = "float32"
     attention: str = PACKED_SDPA
     share_prompts: bool = True
@@ -76,6 +79,7 @@ class LearnerConfig:
             ),
             ("min_lr_ratio", 0 <= self.min_lr_ratio <= 1, "use a number from 0 to 1"),
             ("microbatch_tokens", self.microbatch_tokens >= 1, "use at least the longest sample"),
+            ("long_samples", self.long_samples in ("refuse", "alone"), "use refuse or alone"),
             ("dtype", self.dtype in ("float32", "bfloat16"), "use float32 or bfloat16"),
             ("chunk_bytes", self.chunk_bytes >= 1, "use a positive number of bytes"),
             ("loss", self.loss in settings, f"use one of {', '.join(settings)}"),

@@ -36,14 +36,14 @@ Cost = Callable[[int, Sequence[int]], float]
 """What a micro-batch costs: of its number of distinct tokens and the lengths of its samples."""
 
 
-def pack(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+def pack(lengths: Sequence[int], max_tokens: int, *, long_alone: bool = False) -> list[list[int]]:
     """Indices for each bin of at most `max_tokens`: first-fit decreasing, ties in input order.
 
     Johnson's bound: at most 11/9 of the least possible number of bins, plus one. Each index occurs exactly once. Raises
     UserError for a sample that fits nowhere, since a silent bin of its own would break the memory bound, and for an
-    empty one.
+    empty one. With `long_alone` it gets one, which nothing else shares.
     """
-    _require_fit(lengths, max_tokens)
+    _require_fit(lengths, max_tokens, long_alone=long_alone)
     bins: list[list[int]] = []
     room: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
@@ -59,12 +59,12 @@ def pack(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     return bins
 
 
-def _require_fit(lengths: Sequence[int], max_tokens: int) -> None:
+def _require_fit(lengths: Sequence[int], max_tokens: int, *, long_alone: bool) -> None:
     for index, length in enumerate(lengths):
-        if length > max_tokens:
+        if length > max_tokens and not long_alone:
             raise UserError(
                 f"microbatch_tokens: {max_tokens} is less than the {length} tokens of sample {index}; "
-                f"set microbatch_tokens to at least {length} or shorten the samples"
+                f"set microbatch_tokens to at least {length}, or long_samples to alone, or shorten the samples"
             )
         if length < 1:
             raise UserError(f"training sample {index}: it has no tokens; drop it before the learner")
@@ -106,14 +106,14 @@ class PromptGroup:
 
 
 def prompt_groups(
-    samples: Sequence[TrainingSample], max_tokens: int, *, share_prompts: bool = True
+    samples: Sequence[TrainingSample], max_tokens: int, *, share_prompts: bool = True, long_alone: bool = False
 ) -> list[PromptGroup]:
     """The samples by common prompt, in order of first appearance, cut so that each group fits into `max_tokens`.
 
-    Without `share_prompts` every sample stands alone.
+    Without `share_prompts` every sample stands alone. With `long_alone` a longer sample is a group of its own.
     """
     lengths = [len(sample.token_ids_T) for sample in samples]
-    _require_fit(lengths, max_tokens)
+    _require_fit(lengths, max_tokens, long_alone=long_alone)
     open_groups: dict[tuple[int, ...], int] = {}
     groups: list[PromptGroup] = []
     for index, sample in enumerate(samples):
@@ -138,6 +138,7 @@ def plan_microbatches(
     max_tokens: int,
     *,
     share_prompts: bool = True,
+    long_alone: bool = False,
     num_ranks: int = 1,
     cost: Cost = lambda num_tokens, lengths: float(num_tokens),
 ) -> list[list[list[int]]]:
@@ -145,10 +146,11 @@ def plan_microbatches(
 
     Every rank gets the same number of micro-batches, because ranks that share weights wait for each other in each; some
     may be empty when there is too little to do. On several ranks the micro-batches have nearly the same `cost`. Raises
-    UserError as `pack` does.
+    UserError as `pack` does, unless `long_alone` gives a longer sample a micro-batch of its own.
     """
-    groups = prompt_groups(samples, max_tokens, share_prompts=share_prompts)
-    bins = [[groups[place] for place in members] for members in pack([group.size for group in groups], max_tokens)]
+    groups = prompt_groups(samples, max_tokens, share_prompts=share_prompts, long_alone=long_alone)
+    packed = pack([group.size for group in groups], max_tokens, long_alone=long_alone)
+    bins = [[groups[place] for place in members] for members in packed]
     if num_ranks > 1:
         bins = _balanced(groups, bins, max_tokens, num_ranks, cost)
     per_rank = len(bins) // num_ranks
@@ -195,7 +197,8 @@ def _spread(
     bins: list[list[PromptGroup]] = [[] for _ in range(num_bins)]
     loads, room = [0.0] * num_bins, [max_tokens] * num_bins
     for group in sorted(groups, key=lambda group: (-_cost([group], cost), group.indices[0])):
-        fitting = [place for place in range(num_bins) if room[place] >= group.size]
+        # A group that no bin can hold goes into an empty one, where it leaves no room.
+        fitting = [place for place in range(num_bins) if room[place] >= min(group.size, max_tokens)]
         if not fitting:
             return None
         place = min(fitting, key=lambda p: (loads[p], p))

@@ -16,6 +16,7 @@ from typing import Any
 import ray
 
 from data.records import StepResult, TrainingSample, UserError
+from data.traces import Trace
 from learner.learner import Learner, LearnerConfig
 from learner.placement import LearnerPlacement
 from learner.ranks import Ranks
@@ -35,6 +36,7 @@ class LearnerWorker:
         self._placement = placement
         self._ranks = Ranks()
         self._learner: Learner | None = None
+        self._trace: Trace | None = None
 
     def address(self) -> str:
         """A free address on this machine, for the ranks to meet at."""
@@ -76,6 +78,14 @@ class LearnerWorker:
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         return getattr(self.learner, method)(*args, **kwargs)
+
+    def begin_trace(self) -> None:
+        self._trace = Trace()
+
+    def end_trace(self, path: str) -> None:
+        assert self._trace is not None
+        self._trace.write(Path(path))
+        self._trace = None
 
     def release(self) -> None:
         self._learner = None
@@ -128,6 +138,14 @@ class RemoteLearner:
 
     def export(self, folder: str | Path, tokenizer: Any) -> None:
         self._call("export", str(folder), tokenizer)
+
+    def begin_trace(self) -> None:
+        """Begin to record what the first rank does, until `end_trace`."""
+        self._get([self._actors[0].begin_trace.remote()])
+
+    def end_trace(self, path: str | Path) -> None:
+        """End the recording and write it to `path` (`.json.gz`)."""
+        self._get([self._actors[0].end_trace.remote(str(path))])
 
     def release(self) -> None:
         self._get([worker.release.remote() for worker in self._actors])

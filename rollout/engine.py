@@ -20,7 +20,7 @@ import torch
 
 from data.adapter import AdapterWeights
 from data.chat import STOP_THINKING, THINK_CLOSE, THINK_OPEN
-from data.model_folder import require_model_folder
+from data.model_folder import require_model_folder, require_positions
 from data.records import Completion, FinishReason, UserError, VersionSpan
 from data.tokenizer import end_token_ids, require_chat_tokens
 from rollout.adapters import AdapterShelf, ServedAdapter, adapter_arguments, require_adapters_served
@@ -59,6 +59,7 @@ class Engine:
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.llm_engine import LLMEngine
 
+        require_positions(model_folder, config.max_model_len)
         self.config = config
         self.model_folder = str(model_folder)
         self.tokenizer = AutoTokenizer.from_pretrained(self.model_folder)

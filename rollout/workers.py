@@ -17,9 +17,11 @@ from typing import Any
 
 import ray
 
+from data.process_memory import peak_memory_bytes
 from data.records import Completion, UserError
 from rollout.agent_loop import EpisodeLoop
 from rollout.config import EngineConfig, RolloutConfig
+from rollout.engine_trace import EngineTrace
 from rollout.policy import EpisodeSetup, GenerationRequest, require_distinct
 
 _SLICE_S = 1.0
@@ -50,6 +52,7 @@ class RolloutWorker:
 
         self.engine = Engine(model_folder, config)
         self.loop = EpisodeLoop(self.engine, self.engine.tokenizer)
+        self.trace = EngineTrace()
 
     def ready(self) -> int:
         """The number of the process that holds the engine, once the engine has started."""
@@ -71,11 +74,20 @@ class RolloutWorker:
         before = self.loop.num_sampled
         finished: list[Completion] = []
         while self.loop.num_pending and time.monotonic() < deadline:
-            finished += self.loop.step()
+            with self.trace.step():
+                finished += self.loop.step()
         return Slice(finished, self.loop.num_pending, self.loop.num_sampled - before)
 
-    def update_weights(self, weights: dict[str, Any], version: int) -> None:
+    def begin_trace(self, path: str, num_steps: int) -> None:
+        self.trace.begin(Path(path), num_steps)
+
+    def end_trace(self) -> None:
+        self.trace.end()
+
+    def update_weights(self, weights: dict[str, Any], version: int) -> int:
+        """Load the weights; returns the most memory that this process has held so far, in bytes."""
         self.engine.update_weights(weights, version=version)
+        return peak_memory_bytes()
 
     def score(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
         return self.engine.score(rows)
@@ -110,6 +122,7 @@ class RolloutPool:
         self._submitted: dict[Any, tuple[int, int]] = {}  # the same, and how many requests
         self._last_answers = [0.0] * config.num_workers
         self.process_ids: list[int] = []
+        self.peak_bytes = 0  # of the engine that held most, as of the last weight update
         self._await_start()
 
     def _await_start(self) -> None:
@@ -221,7 +234,16 @@ class RolloutPool:
 
     def update_weights(self, weights: Any, *, version: int) -> None:
         """Give every worker `weights` (a dictionary or a reference to one) under the name `version`."""
-        self._get_all([worker.update_weights.remote(weights, version) for worker in self._workers])
+        held = self._get_all([worker.update_weights.remote(weights, version) for worker in self._workers])
+        self.peak_bytes = max(held)
+
+    def begin_trace(self, path: str | Path, *, num_steps: int) -> None:
+        """Record the next `num_steps` steps of the first engine and write them to `path` (`.json.gz`)."""
+        self._get(self._workers[0].begin_trace.remote(str(path), num_steps), 0)
+
+    def end_trace(self) -> None:
+        """Write what was recorded, when the engine took fewer steps than were asked for."""
+        self._get(self._workers[0].end_trace.remote(), 0)
 
     def score(self, rows: Sequence[Sequence[int]]) -> list[list[list[float]]]:
         """Each worker's log-probabilities of `rows` at temperature 1: [worker][row][token]."""

@@ -30,6 +30,7 @@ from rollout.buffer import RolloutBuffer
 from rollout.policy import ContinuousPolicy
 from stages.rollout_collection import RolloutPlan
 from stages.rollouts import Rollouts, error_examples, gate_mode, score_request
+from stages.step_clock import StepClock
 
 R = TypeVar("R")
 
@@ -88,19 +89,19 @@ class AsyncRollouts:
         self._busy_s = {"waiting": 0.0, "beside": 0.0}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="learner")
 
-    def collect(self, step: int, timing: dict[str, float]) -> list[ScoredGroup]:
-        began = time.perf_counter()
+    def collect(self, step: int, clock: StepClock, beside: dict[str, float]) -> list[ScoredGroup]:
+        began = clock.now()
         while (taken := self.buffer.take(step)) is None:
             if not self._sample("waiting", timeout_s=1.0):
                 raise RuntimeError(f"rollouts: step {step} has too few groups, none is in flight and none may begin")
-        waited = time.perf_counter()
+        waited = clock.now()
+        clock.add("wait", began, waited - began)
         groups = [group.scored(mode_gate=self.plan.config.mode_gate) for _, group in taken]
         self._check_errors(groups)
+        clock.add("score", waited, clock.now() - waited)
         busy_s = sum(self._busy_s.values())
-        timing |= {
-            "wait_s": waited - began,
-            "score_s": time.perf_counter() - waited,
-            "generate_s": busy_s,
+        beside |= {
+            "generate_beside_s": busy_s,
             "hidden_share": self._busy_s["beside"] / busy_s if busy_s else 0.0,
         }
         self._busy_s = {"waiting": 0.0, "beside": 0.0}

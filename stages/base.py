@@ -21,6 +21,7 @@ from data.chat import END_OF_TEXT, IM_END, STOP_THINKING, render, strip_flags
 from data.episodes import episode_texts
 from data.records import Message, Prompt, TrainingSample, UserError
 from data.tokenizer import end_token_ids, train_tokenizer
+from learner.context_length import YarnConfig, stretch_positions
 from rewards.registry import get_task
 from rewards.task import completion_text, item_of
 from stages.import_model import ImportConfig, import_model
@@ -63,9 +64,11 @@ class BaseConfig:
     with the rate that `error_rates` gives its task;
     `direct_share` of them give the answer alone, `plain_share` are plain text without turns; of those whose prompt has
     tools it is `plain_tools_share`, because the tools' definitions are many tokens that teach the least.
+    `yarn` stretches the positions of the model, taken in or embedded, for this stage and all after it.
     """
 
     import_from: ImportConfig | None = None
+    yarn: YarnConfig | None = None
     model: TinyModelConfig = field(default_factory=TinyModelConfig)
     corpus: PromptMix | None = None  # no default: a recipe's tasks would be merged with it
     num_documents: int = 20000
@@ -99,7 +102,7 @@ def run(
     folder = context.path / "initial"
     if config.import_from is not None:
         if not folder.exists():
-            for line in import_model(config.import_from, folder):
+            for line in import_model(config.import_from, folder, yarn=config.yarn):
                 context.progress.say(line)
         services.learner.load(folder, config.train.learner, seed=context.seed)
         return {}
@@ -201,22 +204,22 @@ def _initial_model(config: BaseConfig, documents: list[str], folder: Path, *, se
     tokenizer = train_tokenizer([*documents[:4000], STOP_THINKING], vocab_size=config.model.vocab_size)
     shape = config.model
     torch.manual_seed(seed)
-    model = Qwen3ForCausalLM(
-        Qwen3Config(
-            vocab_size=len(tokenizer),
-            hidden_size=shape.hidden_size,
-            intermediate_size=shape.intermediate_size,
-            num_hidden_layers=shape.num_layers,
-            num_attention_heads=shape.num_heads,
-            num_key_value_heads=shape.num_kv_heads,
-            head_dim=shape.head_dim,
-            max_position_embeddings=shape.max_positions,
-            rope_theta=10000.0,
-            initializer_range=shape.initializer_range,
-            tie_word_embeddings=True,
-            eos_token_id=list(end_token_ids(tokenizer)),
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=None,
-        )
+    model_config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_hidden_layers=shape.num_layers,
+        num_attention_heads=shape.num_heads,
+        num_key_value_heads=shape.num_kv_heads,
+        head_dim=shape.head_dim,
+        max_position_embeddings=shape.max_positions,
+        rope_theta=10000.0,
+        initializer_range=shape.initializer_range,
+        tie_word_embeddings=True,
+        eos_token_id=list(end_token_ids(tokenizer)),
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
     )
-    export_model(model, tokenizer, folder)
+    if config.yarn is not None:
+        stretch_positions(model_config, config.yarn)
+    export_model(Qwen3ForCausalLM(model_config), tokenizer, folder)

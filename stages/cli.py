@@ -48,6 +48,9 @@ def run(
     start: Annotated[
         Path | None, typer.Option(metavar="CHECKPOINT", help="With --only: the model folder to start from.")
     ] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Write traces of a few steps of each stage, which Perfetto opens.")
+    ] = False,
     plain: Annotated[bool, typer.Option("--plain", help="Plain progress lines even on a terminal.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -59,7 +62,7 @@ def run(
     """
     from stages.run import Selection, run_pipeline
 
-    config = load_recipe(recipe, overrides)
+    config = load_recipe(recipe, [*(overrides or []), *(["profile.enabled=true"] if profile else [])])
     selection = Selection(rerun_from=rerun_from, until=until, only=only, start=start)
     summary = run_pipeline(config, selection, plain=True if plain else None)
     _print_summary(summary, as_json)

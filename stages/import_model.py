@@ -16,6 +16,7 @@ from data.chat import SPECIAL_TOKENS
 from data.model_folder import require_model_folder
 from data.records import UserError
 from data.tokenizer import add_chat_tokens, end_token_ids
+from learner.context_length import YarnConfig, stretch_positions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,8 +27,11 @@ class ImportConfig:
     package: str | None = None
 
 
-def import_model(source: ImportConfig, folder: Path) -> list[str]:
-    """Copy a pretrained model to `folder` with Qwen3's chat format; returns what to say on screen."""
+def import_model(source: ImportConfig, folder: Path, *, yarn: YarnConfig | None = None) -> list[str]:
+    """Copy a pretrained model to `folder` with Qwen3's chat format and its positions stretched by `yarn`, if given.
+
+    Returns what to say on screen.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -66,6 +70,9 @@ def import_model(source: ImportConfig, folder: Path) -> list[str]:
         said.append(f"base: added {len(added)} tokens that the tokenizer lacked: {' '.join(added)}")
     model.config.eos_token_id = list(end_token_ids(tokenizer))
     model.config.pad_token_id = tokenizer.pad_token_id
+    if yarn is not None:
+        stretch_positions(model.config, yarn)
+        said.append(f"base: positions stretched by YaRN to {model.config.max_position_embeddings:,}")
     model.generation_config.eos_token_id = list(end_token_ids(tokenizer))
     export_model(model, tokenizer, folder)
     return said

@@ -35,6 +35,7 @@ from learner.checkpoint import (
 from rewards.judge import JudgeConfig
 from stages import base, cold_start, general_rl, reasoning_rl, thinking_fusion
 from stages.preference_model import preference_identity
+from stages.profile import StageProfile
 from stages.prompts import HeldOut, mixed_prompts, prompt_of_record
 from stages.run_config import RunConfig
 from stages.run_dir import RunDir
@@ -180,10 +181,18 @@ class Pipeline:
         record = _stage_record(planned)
         began = time.monotonic()
         spent = float(record.get("seconds") or 0.0)
-        context = StageContext(planned.name, planned.folder, seed=self.config.seed, progress=progress)
+        traces = StageProfile(self.config.profile, self.run.path / "profile", planned.name)
+        context = StageContext(
+            planned.name,
+            planned.folder,
+            seed=self.config.seed,
+            progress=progress,
+            profile=traces if self.config.profile.enabled else None,
+        )
         self.run.record_stage(planned.name, planned.key, done=False, seconds=spent)
         try:
             metrics = self._run_stage(planned.name, start, context, plan)
+            context.show_time()
             seconds = spent + time.monotonic() - began
             tokenizer = self.services.tokenizer(start if start is not None else planned.folder / "initial")
             manifest = self._write(planned, start, context, tokenizer, metrics, seconds)

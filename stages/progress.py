@@ -7,6 +7,7 @@ stages only call `stage` and `update`; which of the two displays is behind them 
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TextIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Column
@@ -25,6 +26,8 @@ from rich.text import Text
 
 _SMOOTHING = 0.2
 """Weight of the newest step in the smoothed step time: one slow step shows, but does not double the estimate."""
+
+_PLAIN_WIDTH = 100
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -102,6 +105,17 @@ class Progress:
             self._close_stage(stopped=False)
             self._num_stages += 1
             self._print(f"stage {self._num_stages}/{self._total_stages} {name}: {reason}")
+
+    def end_stage(self, summary: RenderableType) -> None:
+        """Close the stage at hand and show a table of it; outside of a terminal as plain text."""
+        with self._guard:
+            self._close_stage(stopped=False)
+            if self._live:
+                self._live.print(summary)
+            elif not self._quiet:
+                plain = Console(file=(text := io.StringIO()), width=_PLAIN_WIDTH, color_system=None)
+                plain.print(summary)
+                self._print("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
 
     def update(self, step: int, **figures: Figure) -> None:
         """Show that `step` of the stage is finished, with figures such as reward, loss or tokens_per_s.
@@ -186,7 +200,7 @@ class Progress:
             return
         text = plain_text(text)
         if self._live:
-            self._live.print(text, style)
+            self._live.print(Text(text, style=style))
         else:
             self._stream.write(text + "\n")
             self._stream.flush()
@@ -221,8 +235,8 @@ class _LiveBar:
             self._bar.stop()
             self._bar = None
 
-    def print(self, text: str, style: str) -> None:
-        self._console.print(Text(text, style=style))
+    def print(self, what: RenderableType) -> None:
+        self._console.print(what)
 
 
 def _rich_bar(console: Console) -> RichProgress:

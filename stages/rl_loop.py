@@ -9,14 +9,13 @@ engines sample on meanwhile (`stages.async_rollouts`), and the policy of some co
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from data.chat import parse_completion
-from data.records import Prompt, ScoredGroup, TrainingSample, UserError
+from data.records import Prompt, ScoredGroup, StepResult, TrainingSample, UserError
 from learner.advantages import AdvantageReport, training_samples
 from learner.entropy_control import EntropyController, EntropyState
 from learner.learner import LearnerConfig
@@ -29,6 +28,7 @@ from stages.async_rollouts import AsyncRollouts
 from stages.rollout_collection import RolloutPlan, RolloutSource, SyncRollouts
 from stages.services import Services
 from stages.stage_context import StageContext
+from stages.step_clock import with_rates
 from stages.task_watch import TaskWatch, TaskWatchConfig
 
 
@@ -131,10 +131,11 @@ def run_rl(
         raise UserError(f"{context.stage}: no prompts are left after filtering; widen the tasks, levels or pass rates")
     loop = _Loop(prompts, config, start, services, context)
     metrics: dict[str, float] = {}
-    context.progress.stage(context.stage, total_steps=config.num_steps, first_step=loop.step)
+    context.begin_steps(loop.step, config.num_steps)
     try:
         for step in range(loop.step, config.num_steps):
-            metrics = loop.run_step(step)
+            with context.traced(step + 1, services.learner, loop.pool):
+                metrics = loop.run_step(step)
             done = step + 1
             if done % config.save_every == 0 and done < config.num_steps:
                 context.save(done, services.learner.save_state, loop.state())
@@ -150,7 +151,9 @@ class _Loop:
         self, prompts: Sequence[Prompt], config: RLConfig, start: Path, services: Services, context: StageContext
     ) -> None:
         self.config, self.services, self.context = config, services, context
-        tokenizer, pool = services.tokenizer(start), services.policy(start)
+        self.clock = context.clock
+        self.engine_peak_bytes = 0
+        tokenizer, self.pool = services.tokenizer(start), services.policy(start)
         total = config.num_steps * config.minibatches
         services.learner.load(start, replace(config.learner, total_steps=total), seed=context.seed)
         state = context.restore(services.learner.load_state)
@@ -166,9 +169,9 @@ class _Loop:
         services.publish(version=self.step, probe_rows=[list(request.prompt_token_ids) for request in probe])
         plan = RolloutPlan(prompts, config, services, context, tokenizer)
         self.rollouts: RolloutSource = (
-            AsyncRollouts(plan, pool, step=self.step, state=state.get("rollouts", {}))
+            AsyncRollouts(plan, self.pool, step=self.step, state=state.get("rollouts", {}))
             if config.max_staleness
-            else SyncRollouts(plan, pool)
+            else SyncRollouts(plan, self.pool)
         )
 
     def state(self) -> dict[str, Any]:
@@ -183,9 +186,8 @@ class _Loop:
 
     def run_step(self, step: int) -> dict[str, float]:
         """One step: collect groups, drop uniform ones, learn, publish, record."""
-        timing: dict[str, float] = {}
-        with _timed(timing, "collect_s"):
-            groups = self.rollouts.collect(step, timing)
+        beside: dict[str, float] = {}  # what ran beside the step and is no phase of it
+        groups = self.rollouts.collect(step, self.clock, beside)
         samples, report = training_samples(
             groups,
             temperature=self.config.sampling.temperature,
@@ -193,24 +195,26 @@ class _Loop:
             truncated=self.config.truncated,  # type: ignore[arg-type]
             balance_tasks=self.config.balance_tasks,
         )
-        metrics = self._learn(samples, timing)
-        metrics |= self._publish(step, groups, timing)
+        metrics = self._learn(samples)
+        metrics |= self._publish(step, groups)
         metrics |= _rollout_metrics(groups, report) | self.rollouts.metrics(step, groups)
-        self._record(step, groups, metrics, timing)
+        self._record(step, groups, metrics, beside)
         for line in self.watch.observe(report.tasks):
             self.context.progress.warn(f"{self.context.stage}: {line}")
         self._watch_collapse(metrics["reward"])
         return metrics
 
-    def _learn(self, samples: list[TrainingSample], timing: dict[str, float]) -> dict[str, float]:
+    def _learn(self, samples: list[TrainingSample]) -> dict[str, float]:
         """Optimizer steps on minibatches of whole groups; nothing to learn from is counted, not hidden."""
         if not samples:
             self.context.progress.warn(f"{self.context.stage}: every group was uniform; this step learned nothing")
             return {"empty_steps": 1.0}
         parts = minibatch_samples(samples, self.config.minibatches)
         coef = self.entropy.coef if self.entropy else None
-        with _timed(timing, "learn_s"):
-            results = self.rollouts.beside(lambda: self._optimizer_steps(parts, coef))
+        taken = self.rollouts.beside(lambda: self._optimizer_steps(parts, coef))
+        for step in taken:
+            self.clock.add_learner(step.timing)
+        results = [dict(step.metrics) for step in taken]
         for result in results:
             if result["step_skipped"]:
                 self.context.progress.warn(f"{self.context.stage}: non-finite gradient; optimizer step skipped")
@@ -219,23 +223,25 @@ class _Loop:
         # Synchronously the first minibatch is on-policy: its gap is rounding alone, the later ones' is staleness.
         return metrics | {name: results[0][name] for name in results[0] if name.startswith("engine_gap")}
 
-    def _optimizer_steps(self, parts: Sequence[list[TrainingSample]], coef: float | None) -> list[dict[str, float]]:
+    def _optimizer_steps(self, parts: Sequence[list[TrainingSample]], coef: float | None) -> list[StepResult]:
         learner = self.services.learner
         proximal: list[Any] = [None] * len(parts)
         if self.config.learner.proximal_logprobs == "recompute":
             temperature = self.config.sampling.temperature
-            proximal = [
-                learner.logprobs(
-                    [sample.token_ids_T for sample in part],
-                    temperature=temperature,
-                    loss_masks=[sample.loss_mask_T for sample in part],
-                )
-                for part in parts
+            with self.clock.phase("proximal"):
+                proximal = [
+                    learner.logprobs(
+                        [sample.token_ids_T for sample in part],
+                        temperature=temperature,
+                        loss_masks=[sample.loss_mask_T for sample in part],
+                    )
+                    for part in parts
+                ]
+        with self.clock.phase("learn"):
+            return [
+                learner.rl_step(part, entropy_coef=coef, proximal=rows)
+                for part, rows in zip(parts, proximal, strict=True)
             ]
-        return [
-            dict(learner.rl_step(part, entropy_coef=coef, proximal=rows).metrics)
-            for part, rows in zip(parts, proximal, strict=True)
-        ]
 
     def _control_entropy(self, entropy: float) -> None:
         if not self.config.entropy.enabled or not math.isfinite(entropy):
@@ -245,22 +251,27 @@ class _Loop:
         assert self.controller is not None
         self.entropy = self.controller.update(self.entropy or self.controller.initial_state(), entropy)
 
-    def _publish(self, step: int, groups: list[ScoredGroup], timing: dict[str, float]) -> dict[str, float]:
+    def _publish(self, step: int, groups: list[ScoredGroup]) -> dict[str, float]:
         rows = [
             [*group.scored[0].completion.prompt_token_ids, *group.scored[0].completion.token_ids]
             for group in groups[:4]
         ]
-        with _timed(timing, "sync_s"):
+        with self.clock.phase("sync"):
             check = self.rollouts.beside(lambda: self.services.publish(version=step + 1, probe_rows=rows))
         self.rollouts.published(step + 1)
+        self.engine_peak_bytes = check.engine_peak_bytes
         return {"sync_gap_max": check.max_gap, "sync_gap_mean": check.mean_gap}
 
     def _record(
-        self, step: int, groups: list[ScoredGroup], metrics: dict[str, float], timing: dict[str, float]
+        self, step: int, groups: list[ScoredGroup], metrics: dict[str, float], beside: dict[str, float]
     ) -> None:
         context = self.context
-        timing["step_s"] = sum(timing.get(name, 0.0) for name in ("collect_s", "learn_s", "sync_s"))
-        timing["tokens_per_s"] = metrics["completion_tokens"] / (timing["generate_s"] or timing["step_s"])
+        timing = with_rates(self.clock.lap(), metrics) | beside
+        busy_s = timing.get("generate_s") or beside.get("generate_beside_s") or timing["step_s"]
+        timing |= {
+            "tokens_per_s": metrics["completion_tokens"] / busy_s,
+            "engine_peak_bytes": float(self.engine_peak_bytes),
+        }
         context.num_tokens += int(metrics["completion_tokens"])
         context.metrics.append({"stage": context.stage, "step": step + 1, **metrics, "timing": timing})
         for group in groups[: self.config.samples_per_step]:
@@ -341,7 +352,7 @@ def _diversities(groups: Sequence[ScoredGroup]) -> dict[str, float]:
     return {task: sum(values) / len(values) for task, values in found.items()}
 
 
-_SUMMED = ("num_tokens", "num_loss_tokens", "num_microbatches", "step_skipped")
+_SUMMED = ("num_tokens", "num_loss_tokens", "num_microbatches", "num_long_samples", "model_flops", "step_skipped")
 
 
 def _mean_metrics(results: Sequence[dict[str, float]]) -> dict[str, float]:
@@ -356,16 +367,3 @@ def _mean_metrics(results: Sequence[dict[str, float]]) -> dict[str, float]:
         else:
             merged[name] = sum(values) / len(values)
     return merged
-
-
-class _timed:
-    """Adds the wall seconds of a block to a dictionary."""
-
-    def __init__(self, timing: dict[str, float], name: str) -> None:
-        self.timing, self.name = timing, name
-
-    def __enter__(self) -> None:
-        self.began = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self.timing[self.name] = self.timing.get(self.name, 0.0) + time.perf_counter() - self.began

@@ -16,6 +16,7 @@ from rollout.groups import assemble_groups, build_requests
 from rollout.policy import GenerationRequest, Policy
 from stages.services import Services
 from stages.stage_context import StageContext
+from stages.step_clock import StepClock
 
 if TYPE_CHECKING:
     from stages.rl_loop import RLConfig
@@ -65,8 +66,11 @@ class RolloutPlan:
 class RolloutSource(Protocol):
     """A source of scored groups for the steps of a run, in order."""
 
-    def collect(self, step: int, timing: dict[str, float]) -> list[ScoredGroup]:
-        """The groups of a step whose learner has made `step` steps; adds wall seconds to `timing`."""
+    def collect(self, step: int, clock: StepClock, beside: dict[str, float]) -> list[ScoredGroup]:
+        """The groups of a step whose learner has made `step` steps.
+
+        Phases of the step go to `clock`; seconds of what ran beside it, and is no phase, to `beside`.
+        """
         ...
 
     def beside(self, work: Callable[[], R]) -> R:
@@ -94,17 +98,15 @@ class SyncRollouts:
     plan: RolloutPlan
     policy: Policy
 
-    def collect(self, step: int, timing: dict[str, float]) -> list[ScoredGroup]:
-        plan = self.plan
+    def collect(self, step: int, clock: StepClock, beside: dict[str, float]) -> list[ScoredGroup]:
+        plan, began = self.plan, clock.now()
         batch = plan.batch(step)
         rollouts = plan.services.roll_out(
             self.policy, batch, plan.requests(batch, step), mode_gate=plan.config.mode_gate
         )
-        timing |= {
-            "generate_s": rollouts.generate_s,
-            "score_s": rollouts.score_s,
-            "score_while_generating_s": rollouts.overlapped_s,
-        }
+        clock.add("generate", began, rollouts.generate_s)
+        clock.add("score", began + rollouts.generate_s, rollouts.score_s)
+        beside["score_while_generating_s"] = rollouts.overlapped_s
         return assemble_groups(batch, rollouts.completions, rollouts.scores)
 
     def beside(self, work: Callable[[], R]) -> R:

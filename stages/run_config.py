@@ -15,6 +15,7 @@ from stages.base import BaseConfig
 from stages.cold_start import ColdStartConfig
 from stages.general_rl import GeneralRLConfig
 from stages.preference_model import PreferenceModelConfig
+from stages.profile import ProfileConfig
 from stages.reasoning_rl import ReasoningRLConfig
 from stages.thinking_fusion import ThinkingFusionConfig
 
@@ -75,6 +76,7 @@ class RunConfig:
     preference: PreferenceConfig = field(default_factory=PreferenceConfig)
     embedded_preference: PreferenceModelConfig | None = None
     ray: RayConfig = field(default_factory=RayConfig)
+    profile: ProfileConfig = field(default_factory=ProfileConfig)
 
     def validate(self) -> None:
         unknown = [stage for stage in self.stages if stage not in STAGES]

@@ -45,10 +45,11 @@ _END_TIMEOUT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class SyncCheck:
-    """What the comparison of engine and learner after a weight sync found, in nats."""
+    """What the comparison of engine and learner after a weight sync found, in nats; and the engines' peak of memory."""
 
     max_gap: float
     mean_gap: float
+    engine_peak_bytes: int = 0
 
 
 class SyncError(RuntimeError):
@@ -150,7 +151,7 @@ class Services:
                 f"{self.config.rollout.max_logprob_gap:g}); tensors that differ: "
                 f"{', '.join(names) or 'none: same weights, other arithmetic'}"
             )
-        return SyncCheck(worst, sum(gaps) / max(1, len(gaps)))
+        return SyncCheck(worst, sum(gaps) / max(1, len(gaps)), self._pool.peak_bytes)
 
     # ---- rollouts and scores
 

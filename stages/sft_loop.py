@@ -7,7 +7,6 @@ the step number and a resumed run continues exactly.
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from data.records import TrainingSample, UserError
 from learner.learner import LearnerConfig
 from stages.services import Services
 from stages.stage_context import StageContext
+from stages.step_clock import with_rates
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,28 +76,18 @@ def run_sft(
     learner = services.learner
     learner.load(start, replace(config.learner, total_steps=len(plan)), seed=context.seed)
     state = context.restore(learner.load_state)
-    context.progress.stage(context.stage, total_steps=len(plan), first_step=int(state.get("step", 0)))
+    context.begin_steps(int(state.get("step", 0)), len(plan))
     metrics: dict[str, float] = {}
     for step in range(int(state.get("step", 0)), len(plan)):
-        began = time.perf_counter()
-        result = learner.sft_step([samples[index] for index in plan[step]])
-        seconds = time.perf_counter() - began
+        with context.traced(step + 1, learner), context.clock.phase("learn"):
+            result = learner.sft_step([samples[index] for index in plan[step]])
+        context.clock.add_learner(result.timing)
         metrics = dict(result.metrics)
         context.num_tokens += int(metrics["num_tokens"])
-        context.metrics.append(
-            {
-                "stage": context.stage,
-                "step": step + 1,
-                **metrics,
-                "timing": {
-                    "step_s": seconds,
-                    "tokens_per_s": metrics["num_tokens"] / seconds,
-                    "flops_per_s": metrics.get("model_flops", 0.0) / seconds,
-                    **result.timing,
-                },
-            }
-        )
-        context.progress.update(step + 1, loss=metrics["loss"], tokens_per_s=metrics["num_tokens"] / seconds)
+        timing = with_rates(context.clock.lap(), metrics)
+        timing["tokens_per_s"] = timing["learn_tokens_per_s"]
+        context.metrics.append({"stage": context.stage, "step": step + 1, **metrics, "timing": timing})
+        context.progress.update(step + 1, loss=metrics["loss"], tokens_per_s=timing["tokens_per_s"])
         if (step + 1) % config.save_every == 0 and step + 1 < len(plan):
             context.save(step + 1, learner.save_state, {})
     return metrics

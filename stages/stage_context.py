@@ -8,14 +8,18 @@ interrupted run equal those of an uninterrupted one.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from data.files import JsonLines, atomic_write, read_json, read_rows, write_json
+from evals.time_split import stage_time, time_table
 from learner.checkpoint import StateStore
+from stages.profile import StageProfile
 from stages.progress import Progress
+from stages.step_clock import StepClock
 
 _LOOP_STATE = "loop.json"
 
@@ -23,11 +27,15 @@ _LOOP_STATE = "loop.json"
 class StageContext:
     """Files of one stage."""
 
-    def __init__(self, stage: str, path: Path, *, seed: int, progress: Progress) -> None:
+    def __init__(
+        self, stage: str, path: Path, *, seed: int, progress: Progress, profile: StageProfile | None = None
+    ) -> None:
         self.stage = stage
         self.path = path
         self.seed = seed
         self.progress = progress
+        self.clock = StepClock(keep_spans=profile is not None)
+        self._profile = profile
         path.mkdir(parents=True, exist_ok=True)
         self.metrics = JsonLines(path / "metrics.jsonl")
         self.samples = JsonLines(path / "samples.jsonl")
@@ -48,6 +56,25 @@ class StageContext:
         """Write counts about the stage's data to data/<name>.json, for the report."""
         write_json(self.path / "data" / f"{name}.json", dict(facts))
 
+    # ---- where the time goes
+
+    def begin_steps(self, first_step: int, total_steps: int) -> None:
+        """Show the stage's steps and begin to time them; `first_step` of them are done already."""
+        self.progress.stage(self.stage, total_steps=total_steps, first_step=first_step)
+        if self._profile is not None:
+            self._profile.begin_stage(first_step, total_steps)
+        self.clock.start(first_step + 1)
+
+    def traced(self, step: int, learner: Any, pool: Any | None = None) -> contextlib.AbstractContextManager[None]:
+        """Around the step with this number, from 1; traced by the profiler when the run asks for it."""
+        return contextlib.nullcontext() if self._profile is None else self._profile.step(step, learner, pool)
+
+    def show_time(self) -> None:
+        """Show where the time of the stage went, those of its steps included that an earlier session took."""
+        time = stage_time(self.stage, list(read_rows(self.metrics.path)))
+        if time.num_steps:
+            self.progress.end_stage(time_table(time))
+
     # ---- loop state
 
     def save(self, step: int, save_learner: Callable[[str], None], loop_state: Mapping[str, Any]) -> None:
@@ -58,7 +85,8 @@ class StageContext:
             save_learner(str(folder / "learner"))
             write_json(folder / _LOOP_STATE, {**loop_state, **lengths, "step": step, "num_tokens": self.num_tokens})
 
-        self.states.save(step, write)
+        with self.clock.phase("save"):
+            self.states.save(step, write)
 
     def restore(self, load_learner: Callable[[str], list[str]]) -> dict[str, Any]:
         """Go back to the newest whole trainer state; an empty dictionary when there is none.
@@ -85,3 +113,5 @@ class StageContext:
     def close(self) -> None:
         self.metrics.close()
         self.samples.close()
+        if self._profile is not None:
+            self._profile.write_timeline(self.clock.spans)

@@ -65,7 +65,8 @@ def test_a_page_without_rows_says_not_measured_in_every_section() -> None:
     text = page()
     headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
     assert headings == [
-        "Pipeline", "Accuracy", "Thinking budget", "Training curves", "Data filters", "Rollouts to read", "Cost",
+        "Pipeline", "Accuracy", "Thinking budget", "Training curves", "Where the time goes", "Data filters",
+        "Rollouts to read", "Cost",
     ]  # fmt: skip
     assert all(section(text, heading) == "not measured" for heading in headings)
     assert report_figures(ReportInputs(title="A run")) == {}

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.long_context import measured_apart
 from learner.logprobs import chunked_logprobs, tokens_per_chunk
 
 NUM_TOKENS, VOCAB, HIDDEN = 7, 11, 5
@@ -170,3 +171,9 @@ def test_forward_and_backward_never_hold_the_logits_of_all_tokens() -> None:
     largest_naive, peak_naive = _forward_and_backward(False, num_tokens, vocab, width)
     assert largest_naive == num_tokens * vocab  # the instrument does see them when they exist
     assert peak_naive > 64 * 2**20
+
+
+def test_the_process_does_not_grow_by_more_than_a_few_chunks_over_both_passes() -> None:
+    """As `benchmarks/long_context.py` at 32,768 x 151,936: above hidden states, weight and its gradient."""
+    found = measured_apart(num_tokens=4096, vocab=32_768, hidden=16, chunk_bytes=4 * 2**20)
+    assert found["peak_bytes"] < 64 * 2**20  # all logits are 512 MiB; the weight's gradient is 2 MiB

@@ -221,3 +221,29 @@ def test_positions_restart_and_a_shared_prompt_is_laid_down_once() -> None:
     alone = PackedBatch.from_samples(samples, share_prompts=False)
     assert alone.cu_seqlens.tolist() == [0, 10, 13, 22]
     assert alone.cu_seqlens.dtype == torch.int32
+
+
+# ---------------------------------------------------------------------------------------------- longer than a bin
+
+
+def test_a_long_sample_has_a_bin_of_its_own_when_that_is_asked_for() -> None:
+    assert pack([3, 20, 5, 9], 8, long_alone=True) == [[1], [3], [2, 0]]
+    with pytest.raises(UserError, match="it has no tokens"):
+        pack([3, 0], 8, long_alone=True)
+
+
+@settings(deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 60), min_size=1, max_size=25),
+    max_tokens=st.integers(1, 40),
+    num_ranks=st.integers(1, 3),
+)
+def test_a_plan_with_long_samples_covers_all_and_only_they_pass_the_cap(
+    lengths: list[int], max_tokens: int, num_ranks: int
+) -> None:
+    samples = [TrainingSample.supervised((index,) * length, (0,) * length) for index, length in enumerate(lengths)]
+    plan = plan_microbatches(samples, max_tokens, long_alone=True, num_ranks=num_ranks)
+    assert sorted(index for rank in plan for members in rank for index in members) == list(range(len(lengths)))
+    assert len({len(rank) for rank in plan}) == 1
+    for members in (members for rank in plan for members in rank):
+        assert sum(lengths[index] for index in members) <= max_tokens or len(members) == 1

@@ -8,6 +8,8 @@ import threading
 
 import pytest
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from stages.progress import Progress, format_duration, format_figures
 
@@ -271,3 +273,32 @@ def test_figures_keep_four_digits_and_never_hide_a_nan_or_a_gap() -> None:
     assert format_figures(figures) == (
         "reward 0.4126  loss nan  tokens 12,345  lr 3e-06  entropy not measured  big 98,765"
     )
+
+
+def test_a_stage_can_end_with_a_table_that_is_plain_text_in_a_log() -> None:
+    table = Table(box=None)
+    table.add_column("phase")
+    table.add_row(Text("forward", style="bold red"))
+    progress, stream, _ = plain_progress()
+    with progress:
+        progress.stage("cold_start", 2)
+        progress.update(2)
+        progress.end_stage(table)
+    lines = stream.getvalue().splitlines()
+    assert lines[-3] == "stage 1/2 cold_start: done, 2 of 2 steps in 0s"  # and the stage is not closed twice
+    assert [line.strip() for line in lines[-2:]] == ["phase", "forward"]
+    assert "\x1b" not in stream.getvalue()
+    quiet, stream, _ = plain_progress(quiet=True)
+    with quiet:
+        quiet.end_stage(table)
+    assert stream.getvalue() == ""
+
+
+def test_on_a_terminal_the_table_stands_above_the_next_bar() -> None:
+    terminal = Terminal()
+    with Progress(1, console=Console(file=terminal, force_terminal=True, width=80)) as progress:
+        progress.stage("base", 1)
+        progress.update(1)
+        progress.end_stage(Text("forward 40%"))
+    text = terminal.getvalue()
+    assert text.index("done, 1 of 1 steps") < text.index("forward 40%")

@@ -93,6 +93,7 @@ class Pool:
 
     def __init__(self, gaps: list[float], differing: list[str]) -> None:
         self.gaps, self.differing = gaps, differing
+        self.peak_bytes = 7
         self.updates: list[tuple[Any, int]] = []
 
     def update_weights(self, weights: Any, *, version: int) -> None:
