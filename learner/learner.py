@@ -25,6 +25,7 @@ from data.records import StepResult, TrainingSample, UserError
 from learner.context_length import require_positions
 from learner.flops import ModelFlops
 from learner.gradient_checkpointing import checkpointed, enable_checkpointing
+from learner.head_loss import TokenLoss
 from learner.learner_config import LearnerConfig, learning_rate
 from learner.losses import policy_loss, reduce_metrics, sft_loss
 from learner.model_folder import engine_state_dict, export_model, load_model
@@ -46,6 +47,11 @@ NOTHING = TrainingSample.supervised((0,), (0,))
 
 Metrics = dict[str, Tensor]
 Rows = Sequence[Sequence[float]]
+MicroBatchLoss = Callable[[Tensor, Tensor, slice], tuple[Tensor, Metrics]]
+"""Loss and metrics of some of a micro-batch's loss tokens: of their log-probabilities and entropies, and which."""
+
+Objective = Callable[[PackedBatch, list[int], "StepTotals"], MicroBatchLoss]
+"""Makes the loss of a micro-batch, of the samples with these indices."""
 
 
 class NonFiniteGradientError(RuntimeError):
@@ -64,20 +70,6 @@ class StepTotals:
         """Loss tokens, and sequences that have at least one."""
         counts = [sum(sample.loss_mask_T) for sample in samples]
         return cls(sum(counts), sum(1 for count in counts if count))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _LossTokens:
-    """The tokens of one micro-batch that carry loss, in row order, as [1, N] for the losses."""
-
-    logprobs_BT: Tensor
-    entropy_BT: Tensor
-    batch: PackedBatch
-    indices: list[int]
-
-    def rows(self, rows: Rows) -> Tensor:
-        """Per-token values of the step's samples, given row by row, at these tokens."""
-        return self.batch.at_loss([rows[index] for index in self.indices]).unsqueeze(0)
 
 
 class Learner:
@@ -131,12 +123,15 @@ class Learner:
     def sft_step(self, samples: Sequence[TrainingSample]) -> StepResult:
         """One optimizer step on the mean negative log-likelihood of the loss tokens (nats a token)."""
 
-        def objective(tokens: _LossTokens, totals: StepTotals) -> tuple[Tensor, Metrics]:
-            mask_BT = torch.ones_like(tokens.logprobs_BT, dtype=torch.bool)
-            loss, metrics = sft_loss(tokens.logprobs_BT, mask_BT, num_loss_tokens=totals.num_loss_tokens)
-            return loss, metrics | {"entropy_sum": tokens.entropy_BT.detach().sum()}
+        def objective(batch: PackedBatch, indices: list[int], totals: StepTotals) -> MicroBatchLoss:
+            def loss_of(logprobs_C: Tensor, entropy_C: Tensor, rows: slice) -> tuple[Tensor, Metrics]:
+                mask_BT = torch.ones_like(logprobs_C[None], dtype=torch.bool)
+                loss, metrics = sft_loss(logprobs_C[None], mask_BT, num_loss_tokens=totals.num_loss_tokens)
+                return loss, metrics | {"entropy_sum": entropy_C.detach().sum()}
 
-        return self._optimizer_step(samples, objective)
+            return loss_of
+
+        return self._optimizer_step(samples, objective, separable=True)
 
     def rl_step(
         self,
@@ -161,32 +156,38 @@ class Learner:
                 f"proximal_logprobs={self.config.proximal_logprobs!r}, but the argument proximal is {given}"
             )
 
-        def objective(tokens: _LossTokens, totals: StepTotals) -> tuple[Tensor, Metrics]:
-            logprobs_BT, batch = tokens.logprobs_BT, tokens.batch
-            behavior_BT = batch.behavior_logprobs_N.unsqueeze(0)
-            proximal_BT = logprobs_BT.detach() if loss_config.takes_proximal else None
-            loss, metrics = policy_loss(
-                logprobs_BT,
-                behavior_BT,
-                batch.advantages_N.unsqueeze(0),
-                torch.ones_like(logprobs_BT, dtype=torch.bool),
-                config=loss_config,
-                num_loss_tokens=totals.num_loss_tokens,
-                num_sequences=totals.num_sequences,
-                sequence_ids_BT=batch.sequence_ids_N.unsqueeze(0),
-                proximal_logprobs_BT=proximal_BT if proximal is None else tokens.rows(proximal),
-                reference_logprobs_BT=None if reference is None else tokens.rows(reference),
-                entropy_BT=tokens.entropy_BT if loss_config.entropy_coef else tokens.entropy_BT.detach(),
-            )
-            gap_BT = (logprobs_BT.detach() - behavior_BT).abs()
-            return loss, metrics | {"engine_gap_mean_sum": gap_BT.sum(), "engine_gap_max": gap_BT.max()}
+        def objective(batch: PackedBatch, indices: list[int], totals: StepTotals) -> MicroBatchLoss:
+            given = {
+                name: batch.at_loss([rows[index] for index in indices])
+                for name, rows in (("proximal", proximal), ("reference", reference))
+                if rows is not None
+            }
 
-        return self._optimizer_step(samples, objective)
+            def loss_of(logprobs_C: Tensor, entropy_C: Tensor, rows: slice) -> tuple[Tensor, Metrics]:
+                logprobs_BT, behavior_BT = logprobs_C[None], batch.behavior_logprobs_N[None, rows]
+                own_BT = logprobs_BT.detach() if loss_config.takes_proximal else None
+                loss, metrics = policy_loss(
+                    logprobs_BT,
+                    behavior_BT,
+                    batch.advantages_N[None, rows],
+                    torch.ones_like(logprobs_BT, dtype=torch.bool),
+                    config=loss_config,
+                    num_loss_tokens=totals.num_loss_tokens,
+                    num_sequences=totals.num_sequences,
+                    sequence_ids_BT=batch.sequence_ids_N[None, rows],
+                    proximal_logprobs_BT=given["proximal"][None, rows] if "proximal" in given else own_BT,
+                    reference_logprobs_BT=given["reference"][None, rows] if "reference" in given else None,
+                    entropy_BT=(entropy_C if loss_config.entropy_coef else entropy_C.detach())[None],
+                )
+                gap_BT = (logprobs_BT.detach() - behavior_BT).abs()
+                return loss, metrics | {"engine_gap_mean_sum": gap_BT.sum(), "engine_gap_max": gap_BT.max()}
+
+            return loss_of
+
+        return self._optimizer_step(samples, objective, separable=loss_config.separable)
 
     def _optimizer_step(
-        self,
-        samples: Sequence[TrainingSample],
-        objective: Callable[[_LossTokens, StepTotals], tuple[Tensor, Metrics]],
+        self, samples: Sequence[TrainingSample], objective: Objective, *, separable: bool
     ) -> StepResult:
         totals = StepTotals.of(samples)
         if totals.num_loss_tokens < 1:
@@ -199,18 +200,11 @@ class Learner:
         for place, indices in enumerate(plan[self.ranks.rank]):
             with timer.phase("pack"):
                 batch = self._packed([samples[index] for index in indices] or [NOTHING])
+                loss_of = objective(batch, indices, totals)
             # All ranks recompute or none: those that share weights gather them for each layer that runs.
             recompute = any(self._is_long(samples[index]) for rank in plan for index in rank[place])
             with timer.phase("forward"), checkpointed(self.model, recompute):
-                logprobs_N, entropy_N, num_slots = self.network(batch, with_entropy=True)
-                tokens = _LossTokens(
-                    logprobs_BT=logprobs_N.unsqueeze(0), entropy_BT=entropy_N.unsqueeze(0), batch=batch, indices=indices
-                )
-                if logprobs_N.numel():
-                    loss, metrics = objective(tokens, totals)
-                    parts.append(metrics)
-                else:
-                    loss = logprobs_N.sum()  # 0 with a graph: ranks that share weights must all run backward
+                loss, num_slots = self.network(batch, _recording(loss_of, parts), separable=separable)
             with timer.phase("backward"):
                 loss.backward()
             if indices:
@@ -307,7 +301,7 @@ class Learner:
         mine: dict[int, list[float]] = {}
         for indices in self._plan(samples)[self.ranks.rank]:
             batch = self._packed([samples[index] for index in indices] or [NOTHING])
-            logprobs_N, _, _ = self.network(batch, with_entropy=False)
+            logprobs_N, _ = self.network(batch)
             for index, values in zip(indices, batch.rows_of(logprobs_N.cpu()), strict=False):
                 mine[index] = values.tolist()
         scored = {index: row for part in self.ranks.gather(mine) for index, row in part.items()}
@@ -366,6 +360,19 @@ class Learner:
         if "cuda" in state.generators:
             torch.cuda.set_rng_state(state.generators["cuda"], self.device)
         return ["weights", "optimizer", "schedule", *COUNTERS, "torch_rng"]
+
+
+def _recording(loss_of: MicroBatchLoss, parts: list[Metrics]) -> TokenLoss:
+    """The loss alone, with the metrics of every call kept in `parts`; nothing is asked where no token carries loss."""
+
+    def token_loss(logprobs_C: Tensor, entropy_C: Tensor, rows: slice) -> Tensor:
+        if not logprobs_C.numel():
+            return logprobs_C.sum()  # 0 with a graph: ranks that share weights must all run backward
+        loss, metrics = loss_of(logprobs_C, entropy_C, rows)
+        parts.append(metrics)
+        return loss
+
+    return token_loss
 
 
 def _json(config: LearnerConfig) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def chunked_logprobs(
             f"targets {tuple(targets_N.shape)} do not match"
         )
     reduce_dtype = torch.promote_types(hidden_NH.dtype, torch.float32)
-    inverse_temperature_N = _inverse_temperature(temperature_N, num_tokens, hidden_NH.device, reduce_dtype)
+    inverse_temperature_N = inverse_temperature(temperature_N, num_tokens, hidden_NH.device, reduce_dtype)
     chunk = chunk_tokens or tokens_per_chunk(vocab_size, chunk_bytes, element_bytes=reduce_dtype.itemsize)
     logprobs_N, entropy_N = _ChunkedLogprobs.apply(
         hidden_NH, weight_VH, bias, targets_N, inverse_temperature_N, chunk, with_entropy,
@@ -68,14 +68,14 @@ def chunked_logprobs(
     return logprobs_N, entropy_N if with_entropy else None
 
 
-def _inverse_temperature(temperature_N: Tensor | float, num_tokens: int, device: Any, dtype: torch.dtype) -> Tensor:
+def inverse_temperature(temperature_N: Tensor | float, num_tokens: int, device: Any, dtype: torch.dtype) -> Tensor:
     temperature_N = torch.as_tensor(temperature_N, dtype=dtype, device=device).expand(num_tokens)
     if num_tokens and not bool((temperature_N > 0).all()):
         raise ValueError(f"chunked_logprobs: temperature must be positive, got {float(temperature_N.min())}")
     return temperature_N.reciprocal()
 
 
-def _chunk_logits(
+def chunk_logits(
     hidden_CH: Tensor, weight_VH: Tensor, bias: Tensor | None, inverse_temperature_C: Tensor, reduce_dtype: torch.dtype
 ) -> Tensor:
     logits_CV = (hidden_CH @ weight_VH.t()).to(reduce_dtype)
@@ -105,7 +105,7 @@ class _ChunkedLogprobs(torch.autograd.Function):
             for start in range(0, num_tokens, chunk):
                 rows = slice(start, start + chunk)
                 hidden_CH = hidden_NH[rows].to(compute_dtype)
-                logits_CV = _chunk_logits(hidden_CH, weight_compute_VH, bias, inverse_temperature_N[rows], reduce_dtype)
+                logits_CV = chunk_logits(hidden_CH, weight_compute_VH, bias, inverse_temperature_N[rows], reduce_dtype)
                 max_C1 = logits_CV.amax(dim=1, keepdim=True)
                 logits_CV.sub_(max_C1)  # the largest is 0 now: exp cannot overflow
                 target_C = logits_CV.gather(1, targets_N[rows, None]).squeeze(1)
@@ -140,7 +140,7 @@ class _ChunkedLogprobs(torch.autograd.Function):
             for start in range(0, hidden_NH.shape[0], ctx.chunk):
                 rows = slice(start, start + ctx.chunk)
                 hidden_CH = hidden_NH[rows].to(ctx.compute_dtype)
-                logits_CV = _chunk_logits(
+                logits_CV = chunk_logits(
                     hidden_CH, weight_compute_VH, bias, inverse_temperature_N[rows], ctx.reduce_dtype
                 )
                 grad_logits_CV = _grad_logits(
@@ -154,7 +154,7 @@ class _ChunkedLogprobs(torch.autograd.Function):
                 if grad_hidden_NH is not None:
                     grad_hidden_NH[rows] = (grad_logits_CV @ weight_compute_VH).to(grad_hidden_NH.dtype)
                 if grad_weight_VH is not None:
-                    _accumulate_product(grad_weight_VH, grad_logits_CV.t(), hidden_CH)
+                    accumulate_product(grad_weight_VH, grad_logits_CV.t(), hidden_CH)
         grad_weight = None if grad_weight_VH is None else grad_weight_VH.to(weight_VH.dtype)
         grad_bias = None if grad_bias_V is None or bias is None else grad_bias_V.to(bias.dtype)
         return grad_hidden_NH, grad_weight, grad_bias, None, None, None, None, None, None
@@ -178,7 +178,7 @@ def _grad_logits(
     return grad_CV
 
 
-def _accumulate_product(total_VH: Tensor, left_VC: Tensor, right_CH: Tensor) -> None:
+def accumulate_product(total_VH: Tensor, left_VC: Tensor, right_CH: Tensor) -> None:
     """total += left @ right, in place when the types agree, else through one product rounded to the compute type."""
     if left_VC.dtype == total_VH.dtype:
         total_VH.addmm_(left_VC, right_CH)

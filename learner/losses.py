@@ -106,6 +106,11 @@ class LossConfig:
         """Whether the loss needs the trainer's own log-probabilities from before the step."""
         return self.importance_cap is not None
 
+    @property
+    def separable(self) -> bool:
+        """Whether the loss is a sum over tokens, so that a part of a sequence can be taken by itself."""
+        return self.aggregation != "sequence_mean" and self.ratio == "token"
+
 
 LOSS_SETTINGS: Mapping[str, LossConfig] = {
     "default": LossConfig(),

@@ -2,9 +2,10 @@
 
 `plan_microbatches` chooses which samples share a micro-batch and which rank runs it; `PackedBatch` lays them end to
 end. The samples of a group begin with the same prompt, and a causal model computes the same hidden states for it in
-each of them: their prompt is laid down once, followed by every sample's own tokens. That is exact; attention alone
-reads a sample as a whole and sees the prompt once a sample (`learner.attention`). Loss masks are taken from the samples
-and never inferred from a padding id, so an end-of-text token that doubles as padding keeps its loss.
+each of them: their prompt is laid down once, followed by every sample's own tokens (Prefix Grouper, Liu et al. 2025,
+arXiv 2506.05433, has the same idea with attention cut in two). That is exact; attention alone reads a sample as a whole
+and sees the prompt once a sample (`learner.attention`). Loss masks are taken from the samples and never inferred from a
+padding id, so an end-of-text token that doubles as padding keeps its loss.
 
 Shape suffixes: S samples of a micro-batch, T distinct tokens of the packed row, R tokens of all samples one after the
 other (prompts repeated), N tokens that carry loss.

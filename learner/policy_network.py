@@ -1,20 +1,22 @@
-"""The policy as one module: a packed row in, log-probability and entropy of its loss tokens out.
+"""The policy as one module: a packed row in, the loss of its loss tokens out, or their log-probabilities.
 
 Backbone and language-model head run inside one `forward`, so that whatever shards the weights sees the whole of it; the
-logits never exist (`learner.logprobs`).
+logits of all tokens never exist (`learner.head_loss`, `learner.logprobs`).
 """
 
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from learner.attention import PackedLayout, attention_kwargs
+from learner.head_loss import TokenLoss, head_loss
 from learner.learner_config import LearnerConfig
-from learner.logprobs import chunked_logprobs
+from learner.logprobs import chunked_logprobs, tokens_per_chunk
 from learner.model_folder import split_model
 from learner.packing import PackedBatch
 
@@ -27,24 +29,32 @@ class PolicyNetwork(nn.Module):
         self.model = model
         self._config = config
 
-    def forward(self, batch: PackedBatch, *, with_entropy: bool) -> tuple[Tensor, Tensor | None, int]:
-        """Log-probabilities and entropies [N] of the loss tokens, in nats, and the slots that attention used.
+    def forward(
+        self, batch: PackedBatch, token_loss: TokenLoss | None = None, *, separable: bool = True
+    ) -> tuple[Tensor, int]:
+        """The loss of a packed row's loss tokens, or their log-probabilities [N] in nats when no loss is given; and the
+        slots that attention used.
 
-        The hidden state of the token before predicts a token, under the temperature of its sample.
+        The hidden state of the token before predicts a token, under the temperature of its sample. A loss that is not
+        `separable` gets all tokens at once, whatever that costs.
         """
         hidden_TH, num_slots = self._hidden_states(batch)
         _, head_weight, head_bias = split_model(self.model)
-        logprobs_N, entropy_N = chunked_logprobs(
-            hidden_TH.index_select(0, batch.predictor_N),
-            head_weight,
-            batch.target_ids_N,
-            temperature_N=batch.temperature_N,
-            chunk_bytes=self._config.chunk_bytes,
-            with_entropy=with_entropy,
-            bias=head_bias,
-            compute_dtype=torch.bfloat16 if self._config.dtype == "bfloat16" else None,
-        )
-        return logprobs_N, entropy_N, num_slots
+        arguments = (hidden_TH.index_select(0, batch.predictor_N), head_weight, batch.target_ids_N)
+        options: dict[str, Any] = {
+            "temperature_N": batch.temperature_N,
+            "chunk_bytes": self._config.chunk_bytes,
+            "bias": head_bias,
+            "compute_dtype": torch.bfloat16 if self._config.dtype == "bfloat16" else None,
+        }
+        if token_loss is None:
+            return chunked_logprobs(*arguments, **options, with_entropy=False)[0], num_slots
+        chunk = tokens_per_chunk(head_weight.shape[0], self._config.chunk_bytes)
+        if separable or batch.target_ids_N.shape[0] <= chunk:
+            return head_loss(*arguments, token_loss, **options), num_slots
+        logprobs_N, entropy_N = chunked_logprobs(*arguments, **options, with_entropy=True)
+        assert entropy_N is not None
+        return token_loss(logprobs_N, entropy_N, slice(None)), num_slots
 
     def _hidden_states(self, batch: PackedBatch) -> tuple[Tensor, int]:
         """Final hidden states [T, H] of the packed row, and how many slots attention used for them."""

@@ -292,6 +292,16 @@ def test_gradient_checkpointing_and_chunking_change_no_gradient(folder: Path) ->
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("loss", ["gspo", "dapo"])
+def test_a_loss_of_whole_sequences_is_the_same_in_chunks_of_the_head(folder: Path, loss: str) -> None:
+    samples = random_samples(LENGTHS)
+    expected, whole = recorded(folder, samples, loss=loss)
+    found, metrics = recorded(folder, samples, loss=loss, chunk_bytes=3 * 4 * VOCAB)  # three tokens at a time
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
+    assert metrics["loss"] == pytest.approx(whole["loss"], rel=1e-5)
+    assert metrics["ratio_max"] == pytest.approx(whole["ratio_max"], rel=1e-5)
+
+
 def test_bfloat16_keeps_float32_masters_and_nearly_the_same_loss(folder: Path) -> None:
     samples = random_samples(LENGTHS)
     subject = learner(folder, dtype="bfloat16")
