@@ -151,7 +151,7 @@ class FakeLearner:
     ) -> list[list[float]]:
         return [[-float(self.weight % 7)] * len(row) for row in rows]
 
-    def weights_reference(self) -> dict[str, int]:
+    def weights_reference(self, *, max_lora_rank: int = 0) -> dict[str, int]:
         return {"weight": self.weight}
 
     def save_state(self, folder: str | Path) -> None:

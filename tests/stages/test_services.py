@@ -110,7 +110,7 @@ class Pool:
 
 
 class Learner:
-    def weights_reference(self) -> str:
+    def weights_reference(self, *, max_lora_rank: int = 0) -> str:
         return "reference"
 
     def logprobs(self, rows: list[list[int]]) -> list[list[float]]:
