@@ -102,6 +102,7 @@ class AsyncRollouts:
         busy_s = sum(self._busy_s.values())
         beside |= {
             "generate_beside_s": busy_s,
+            "rollout_wait_s": waited - began,
             "hidden_share": self._busy_s["beside"] / busy_s if busy_s else 0.0,
         }
         self._busy_s = {"waiting": 0.0, "beside": 0.0}

@@ -163,8 +163,8 @@ def test_engines_sample_while_the_learner_learns(tmp_path: Path) -> None:
     rows = run(tmp_path, services, config(1))
     shares = [row["timing"]["hidden_share"] for row in rows]
     assert shares == [0.0, 0.0, *[1.0] * (NUM_STEPS - 2)]  # the first two batches begin before anything is learned
-    assert rows[0]["timing"]["wait_s"] >= 0.002  # two ticks
-    assert all(row["timing"]["wait_s"] < 0.002 for row in rows[1:])
+    assert rows[0]["timing"]["rollout_wait_s"] >= 0.002  # two ticks
+    assert all(row["timing"]["rollout_wait_s"] < 0.002 for row in rows[1:])
     assert {"generate_beside_s", "learn_s", "sync_s", "step_s", "score_s"} <= rows[0]["timing"].keys()
 
 
