@@ -6,7 +6,7 @@ it, so that a stacked bar of them is the whole of the time:
     generate, score    completions, and what scoring took after the last of them
     proximal           log-probabilities of the batch before its first optimizer step
     pack .. update     the optimizer steps, as the first learner rank saw them
-    sync               weights to the engines, and the check that they arrived
+    sync, check        weights to the engines, and whether these now compute what the learner does
     save               trainer states
     wait               for rollouts, or for the learner beyond the phases of its first rank
     other              the rest: advantages, records, progress
@@ -25,7 +25,9 @@ from rich.text import Text
 from evals import markdown
 from evals.markdown import NOT_MEASURED, Row
 
-PHASES = ("generate", "score", "proximal", "pack", "forward", "backward", "update", "sync", "save", "wait", "other")
+PHASES = (
+    "generate", "score", "proximal", "pack", "forward", "backward", "update", "sync", "check", "save", "wait", "other",
+)  # fmt: skip
 """The parts of a step, in the order in which they are shown."""
 
 LEARNER_PHASES = ("pack", "forward", "backward", "update")
@@ -33,8 +35,8 @@ LEARNER_PHASES = ("pack", "forward", "backward", "update")
 
 _COLOURS = {
     "generate": "#1f5fa8", "score": "#7fb2e5", "proximal": "#b9a3d9", "pack": "#e3c9a0", "forward": "#f0a03c",
-    "backward": "#d0661a", "update": "#8a3f0d", "sync": "#2e8b57", "save": "#9bd3ae", "wait": "#c23b3b",
-    "other": "#c9c9c9",
+    "backward": "#d0661a", "update": "#8a3f0d", "sync": "#2e8b57", "check": "#5fb384", "save": "#9bd3ae",
+    "wait": "#c23b3b", "other": "#c9c9c9",
 }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from data.records import UserError
 from data.traces import write_trace
 from stages.step_clock import Span
 
-TRACKS = ("step", "generate", "score", "proximal", "learn", "sync", "wait", "save")
+TRACKS = ("step", "generate", "score", "proximal", "learn", "sync", "check", "wait", "save")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -256,8 +256,9 @@ class _Loop:
             [*group.scored[0].completion.prompt_token_ids, *group.scored[0].completion.token_ids]
             for group in groups[:4]
         ]
-        with self.clock.phase("sync"):
-            check = self.rollouts.beside(lambda: self.services.publish(version=step + 1, probe_rows=rows))
+        check = self.rollouts.beside(
+            lambda: self.services.publish(version=step + 1, probe_rows=rows, phase=self.clock.phase)
+        )
         self.rollouts.published(step + 1)
         self.engine_peak_bytes = check.engine_peak_bytes
         return {"sync_gap_max": check.max_gap, "sync_gap_mean": check.mean_gap}

@@ -39,6 +39,16 @@ if TYPE_CHECKING:
     from stages.run_config import RunConfig
 
 
+Phase = Callable[[str], contextlib.AbstractContextManager[None]]
+"""Times the block as part of the phase of that name."""
+
+
+def untimed(phase: str) -> contextlib.AbstractContextManager[None]:
+    """A `Phase` that times nothing."""
+    del phase
+    return contextlib.nullcontext()
+
+
 _END_TIMEOUT_S = 10.0
 """How long Ray's processes may take to end by themselves before they are killed."""
 
@@ -122,16 +132,19 @@ class Services:
         finally:
             pool.close()
 
-    def publish(self, *, version: int, probe_rows: Sequence[Sequence[int]]) -> SyncCheck:
+    def publish(self, *, version: int, probe_rows: Sequence[Sequence[int]], phase: Phase = untimed) -> SyncCheck:
         """Send the learner's weights to every engine, then compare log-probabilities (temperature 1) on `probe_rows`.
 
-        Raises SyncError naming the differing tensors when any token's gap passes `rollout.max_logprob_gap`.
+        `phase` times the two apart, as "sync" and "check". Raises SyncError naming the differing tensors when any
+        token's gap passes `rollout.max_logprob_gap`.
         """
         assert self._pool is not None
-        weights = self.learner.weights_reference(max_lora_rank=self.config.rollout.engine.max_lora_rank)
-        self._pool.update_weights(weights, version=version)
-        self._pool_weights = None
-        return self._check_sync(weights, version, probe_rows)
+        with phase("sync"):
+            weights = self.learner.weights_reference(max_lora_rank=self.config.rollout.engine.max_lora_rank)
+            self._pool.update_weights(weights, version=version)
+            self._pool_weights = None
+        with phase("check"):
+            return self._check_sync(weights, version, probe_rows)
 
     def _check_sync(self, weights: Any, version: int, rows: Sequence[Sequence[int]]) -> SyncCheck:
         assert self._pool is not None

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from data.process_memory import host_memory_share
 from evals.time_split import LEARNER_PHASES
 
-_CONTROLLER_PHASES = ("generate", "score", "proximal", "learn", "sync", "save", "wait")
+_CONTROLLER_PHASES = ("generate", "score", "proximal", "learn", "sync", "check", "save", "wait")
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ def test_two_steps_by_hand() -> None:
     assert (time.num_steps, time.total_s) == (2, 14.0)
     assert time.seconds == {
         "generate": 6.0, "score": 1.0, "proximal": 0.0, "pack": 0.5, "forward": 1.0, "backward": 1.5, "update": 0.5,
-        "sync": 2.0, "save": 0.0, "wait": 0.5, "other": 1.0,
+        "sync": 2.0, "check": 0.0, "save": 0.0, "wait": 0.5, "other": 1.0,
     }  # fmt: skip
     assert tuple(time.seconds) == PHASES
     assert time.generate_tokens_per_s == 200.0

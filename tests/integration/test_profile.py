@@ -58,7 +58,7 @@ def test_every_stage_leaves_traces_of_learner_engine_and_phases(runs: tuple[Path
     assert engine.count("engine.step") == 8
     assert any(name.startswith("aten::") for name in engine)
     phases = {event["name"] for event in events(run / "profile" / "reasoning_rl-timeline.json") if event["ph"] == "X"}
-    assert {"step 1", "step 5", "generate", "score", "sync", "save"} <= phases
+    assert {"step 1", "step 5", "generate", "score", "sync", "check", "save"} <= phases
 
 
 def test_profiling_changes_no_metric_no_sample_and_no_weight(runs: tuple[Path, Path, str]) -> None:

@@ -23,7 +23,7 @@ from rollout.agent_loop import run_to_end
 from rollout.policy import EpisodeSetup, GenerationRequest
 from stages.progress import Progress
 from stages.rollouts import Rollouts, roll_out, setups_of
-from stages.services import SyncCheck
+from stages.services import Phase, SyncCheck, untimed
 from stages.stage_context import StageContext
 from tests.data.byte_tokenizer import byte_tokenizer
 
@@ -179,9 +179,11 @@ class FakeServices:
     def policy(self, folder: str | Path) -> FakePolicy:
         return self.pool
 
-    def publish(self, *, version: int, probe_rows: Sequence[Sequence[int]]) -> SyncCheck:
-        self.published.append((version, self.learner.weight, len(probe_rows)))
-        return SyncCheck(1e-6, 1e-7)
+    def publish(self, *, version: int, probe_rows: Sequence[Sequence[int]], phase: Phase = untimed) -> SyncCheck:
+        with phase("sync"):
+            self.published.append((version, self.learner.weight, len(probe_rows)))
+        with phase("check"):
+            return SyncCheck(1e-6, 1e-7)
 
     def roll_out(
         self,

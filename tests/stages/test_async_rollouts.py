@@ -20,7 +20,7 @@ from rollout.policy import EpisodeSetup, GenerationRequest
 from stages.async_rollouts import AsyncRollouts
 from stages.rl_loop import RLConfig, run_rl
 from stages.rollout_collection import batch_of_step
-from stages.services import SyncCheck
+from stages.services import Phase, SyncCheck, untimed
 from stages.stage_context import StageContext
 from tests.stages.stage_fakes import FakeLearner, FakeServices, prompts_of, rows_of, stage_context
 
@@ -98,9 +98,9 @@ class AsyncServices(FakeServices):
         self.pool = self.engines = Engines(ticks, capacity)  # type: ignore[assignment]
         self.learner = TickingLearner(self.engines, learn_ticks)
 
-    def publish(self, *, version: int, probe_rows: Sequence[Sequence[int]]) -> SyncCheck:
+    def publish(self, *, version: int, probe_rows: Sequence[Sequence[int]], phase: Phase = untimed) -> SyncCheck:
         self.engines.version = version
-        return super().publish(version=version, probe_rows=probe_rows)
+        return super().publish(version=version, probe_rows=probe_rows, phase=phase)
 
 
 def config(max_staleness: int, **changes: Any) -> RLConfig:

@@ -91,4 +91,12 @@ def test_a_loop_traces_learner_and_engine_at_the_chosen_steps_and_changes_no_met
     assert rows_of(tmp_path / "run" / "metrics.jsonl") == rows_of(tmp_path / "plain" / "metrics.jsonl")
     events = json.loads((tmp_path / "profile" / "reasoning_rl-timeline.json").read_text())["traceEvents"]
     names = {event["name"] for event in events if event["ph"] == "X"}
-    assert names == {*(f"step {number}" for number in range(1, 8)), "generate", "score", "learn", "sync", "save"}
+    assert names == {
+        *(f"step {number}" for number in range(1, 8)),
+        "generate",
+        "score",
+        "learn",
+        "sync",
+        "check",
+        "save",
+    }
