@@ -11,10 +11,9 @@ memory and time and never the gradient. The same inputs give the same bits.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -322,16 +321,18 @@ class Learner:
         scored = {index: row for part in self.ranks.gather(mine) for index, row in part.items()}
         return [scored[index] for index in range(len(samples))]
 
-    def weights(self, *, max_lora_rank: int = 0) -> dict[str, Tensor] | AdapterWeights:
+    def weights(self, *, max_lora_rank: int = 0, copy: bool = True) -> dict[str, Tensor] | AdapterWeights:
         """Copies on the CPU of all tensors that the engine wants, `lm_head.weight` included; later steps leave them.
 
         With an adapter that an engine of `max_lora_rank` serves apart, the adapter alone. Of a sharded model the first
-        rank gets all, the others nothing.
+        rank gets all, the others nothing. Without `copy` later steps change what the caller got.
         """
         adapter = self.config.adapter
         if adapter is not None and adapter.serves_adapter(max_lora_rank):
             return adapter_weights(self.model, adapter)
-        return per_expert_tensors(gather_on_first(plain_state_dict(self.model), is_first=self.ranks.rank == 0))
+        return per_expert_tensors(
+            gather_on_first(plain_state_dict(self.model), is_first=self.ranks.rank == 0, copy=copy)
+        )
 
     def export(self, folder: Path | str, tokenizer: PreTrainedTokenizerBase) -> Path:
         """Write the model as an ordinary Hugging Face folder, atomically; the first rank does."""
@@ -353,7 +354,7 @@ class Learner:
             optimizer=self.optimizer,
             device=self.device,
             counters={name: getattr(self, name) for name in COUNTERS},
-            config=_json(self.config),
+            config=self.config.as_json(),
             ranks=self.ranks,
         )
 
@@ -364,7 +365,7 @@ class Learner:
         Raises CheckpointError, before anything is changed, naming the file or config field that does not fit.
         """
         state = read_trainer_state(
-            Path(folder), parameters=self.parameters, device=self.device, config=_json(self.config)
+            Path(folder), parameters=self.parameters, device=self.device, config=self.config.as_json()
         )
         self.optimizer.state.clear()
         for name, parameter in self.parameters.items():
@@ -392,8 +393,3 @@ def _recording(loss_of: MicroBatchLoss, parts: list[Metrics]) -> TokenLoss:
         return loss
 
     return token_loss
-
-
-def _json(config: LearnerConfig) -> dict[str, Any]:
-    """The config as JSON gives it back (tuples become lists), so that saved and present ones compare."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from data.records import UserError
 from learner.attention import PACKED_SDPA, check_packing_attention
@@ -116,6 +118,10 @@ class LearnerConfig:
                 f"learner.adapter.{field}={getattr(adapter, field)!r}: products would be rounded while "
                 "learner.dtype is float32; set learner.dtype to bfloat16"
             )
+
+    def as_json(self) -> dict[str, Any]:
+        """The config as JSON gives it back (tuples become lists), so that saved and present ones compare."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
 
     @property
     def shares_prompts(self) -> bool:

@@ -40,11 +40,14 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def gather_on_first(tensors: Mapping[str, Tensor], *, is_first: bool) -> dict[str, Tensor]:
-    """Whole tensors on the CPU of the first rank, nothing on the others; one after the other, to hold few at a time."""
+def gather_on_first(tensors: Mapping[str, Tensor], *, is_first: bool, copy: bool = True) -> dict[str, Tensor]:
+    """Whole tensors on the CPU of the first rank, nothing on the others; one after the other, to hold few at a time.
+
+    Without `copy` those that are whole and on the CPU already are handed out as they are.
+    """
     gathered: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         complete = whole(tensor.detach())
         if is_first:
-            gathered[name] = complete.to("cpu", copy=not isinstance(tensor, DTensor))
+            gathered[name] = complete.to("cpu", copy=copy and not isinstance(tensor, DTensor))
     return gathered

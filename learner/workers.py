@@ -15,8 +15,10 @@ from typing import Any
 
 import ray
 
+from data.adapter import AdapterWeights
 from data.records import StepResult, TrainingSample, UserError
 from data.traces import Trace
+from data.weight_arrays import to_arrays
 from learner.learner import Learner, LearnerConfig
 from learner.placement import LearnerPlacement
 from learner.ranks import Ranks
@@ -87,6 +89,11 @@ class LearnerWorker:
         self._trace.write(Path(path))
         self._trace = None
 
+    def weights(self, max_lora_rank: int) -> Any:
+        """What the engines want, as arrays that they all read from one place in the object store."""
+        weights = self.learner.weights(max_lora_rank=max_lora_rank, copy=False)  # Ray copies them before the next call
+        return weights if isinstance(weights, AdapterWeights) else to_arrays(weights)
+
     def release(self) -> None:
         self._learner = None
 
@@ -127,8 +134,8 @@ class RemoteLearner:
 
     def weights_reference(self, *, max_lora_rank: int = 0) -> Any:
         """A reference to the weights (or the adapter) in the object store, to hand to the rollout workers."""
-        # The first rank's; the others only help to gather them.
-        return self._begin("weights", max_lora_rank=max_lora_rank)[0]
+        references = [worker.weights.remote(max_lora_rank) for worker in self._actors]
+        return references[0]  # the other ranks only help to gather them
 
     def save_state(self, folder: str | Path) -> None:
         self._call("save_state", str(folder))

@@ -17,8 +17,10 @@ from typing import Any
 
 import ray
 
+from data.adapter import AdapterWeights
 from data.process_memory import peak_memory_bytes
 from data.records import Completion, UserError
+from data.weight_arrays import to_tensors
 from rollout.agent_loop import EpisodeLoop
 from rollout.config import EngineConfig, RolloutConfig
 from rollout.engine_trace import EngineTrace
@@ -86,14 +88,14 @@ class RolloutWorker:
 
     def update_weights(self, weights: dict[str, Any], version: int) -> int:
         """Load the weights; returns the most memory that this process has held so far, in bytes."""
-        self.engine.update_weights(weights, version=version)
+        self.engine.update_weights(_readable(weights), version=version)
         return peak_memory_bytes()
 
     def score(self, rows: Sequence[Sequence[int]]) -> list[list[float]]:
         return self.engine.score(rows)
 
     def differing_tensors(self, weights: dict[str, Any]) -> list[str]:
-        return self.engine.differing_tensors(weights)
+        return self.engine.differing_tensors(_readable(weights))
 
 
 def _write_output_to(log_path: str) -> None:
@@ -281,6 +283,11 @@ class RolloutPool:
             with contextlib.suppress(ray.exceptions.RayError):  # it may be dead already, which is what is wanted
                 ray.kill(worker)
         self._workers = []
+
+
+def _readable(weights: Any) -> Any:
+    """Weights as the engine takes them, whichever way they came."""
+    return weights if isinstance(weights, AdapterWeights) else to_tensors(weights)
 
 
 def _answered(references: Mapping[Any, Any]) -> list[Any]:

@@ -14,6 +14,7 @@ import ray
 import torch
 
 from data.records import UserError
+from data.weight_arrays import to_tensors
 from learner.learner import Learner
 from learner.learner_config import LearnerConfig
 from learner.placement import LearnerPlacement
@@ -45,7 +46,7 @@ def test_two_ranks_take_the_step_of_one_save_and_export_it(folder: Path, tmp_pat
             expected, found = alone.rl_step(SAMPLES), ranks.rl_step(SAMPLES)
             for name in ("loss", "grad_norm", "num_tokens", "num_loss_tokens"):
                 assert found.metrics[name] == pytest.approx(expected.metrics[name], rel=1e-5), name
-        weights = ray.get(ranks.weights_reference())
+        weights = to_tensors(ray.get(ranks.weights_reference()))
         torch.testing.assert_close(weights, alone.weights(), rtol=1e-5, atol=2e-6)
         scores = ranks.logprobs(ROWS)
         for row, expected_row in zip(scores, alone.logprobs(ROWS), strict=True):

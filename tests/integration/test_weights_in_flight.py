@@ -22,6 +22,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
 from data.records import Completion, TrainingSample, VersionSpan
+from data.weight_arrays import to_tensors
 from learner.learner_config import LearnerConfig
 from learner.placement import LearnerPlacement
 from learner.workers import RemoteLearner
@@ -96,7 +97,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 def test_every_token_has_the_logprob_of_the_weights_that_its_span_names(cluster: Cluster) -> None:
     pool, learner = cluster.pool, cluster.learner
-    weights = {0: ray.get(learner.weights_reference())}
+    weights = {0: to_tensors(ray.get(learner.weights_reference()))}
     pool.update_weights(learner.weights_reference(), version=0)
     requests = [request(PROMPT, index=i, seed=i, max_tokens=30 if i == 0 else 490) for i in range(8)]
     pool.submit(requests, episodes={})
@@ -108,7 +109,7 @@ def test_every_token_has_the_logprob_of_the_weights_that_its_span_names(cluster:
         completions += pool.poll(1.0)
     samples = [TrainingSample.supervised(tuple(row), (0, *[1] * (len(row) - 1))) for row in ROWS]
     learner.sft_step(samples)
-    weights[1] = ray.get(learner.weights_reference())
+    weights[1] = to_tensors(ray.get(learner.weights_reference()))
     pool.update_weights(learner.weights_reference(), version=1)
     # The check after a sync works beside requests in flight, and sees the new weights.
     (scored,) = pool.score(ROWS)
