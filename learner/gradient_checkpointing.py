@@ -1,5 +1,9 @@
-"""Gradient checkpointing: a layer keeps its input alone and is run again in the backward pass (Chen et al. 2016, arXiv
-1604.06174), so that memory grows with tokens x hidden size x layers and not with what a layer holds inside.
+"""What the forward pass keeps for the backward pass, and where.
+
+Gradient checkpointing: a layer keeps its input alone and is run again in the backward pass (Chen et al. 2016, arXiv
+1604.06174), so that memory grows with tokens x hidden size x layers and not with what a layer holds inside. Offloading:
+what is kept waits in CPU memory (`torch.autograd.graph.save_on_cpu`), so that the device holds a layer at a time; both
+together move only the layers' inputs.
 """
 
 from __future__ import annotations
@@ -7,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+import torch
 from transformers import PreTrainedModel
 
 
@@ -26,3 +31,10 @@ def checkpointed(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
         yield
     finally:
         model.gradient_checkpointing_disable()
+
+
+def offloaded(device: torch.device, wanted: bool) -> contextlib.AbstractContextManager[None]:
+    """Keep in CPU memory what the forward passes of this block save for their backward passes, if `wanted`."""
+    if not wanted:
+        return contextlib.nullcontext()
+    return torch.autograd.graph.save_on_cpu(pin_memory=device.type == "cuda")

@@ -24,7 +24,7 @@ from data.records import StepResult, TrainingSample, UserError
 from learner.context_length import require_positions
 from learner.experts import RouterWatch, per_expert_tensors
 from learner.flops import ModelFlops
-from learner.gradient_checkpointing import checkpointed, enable_checkpointing
+from learner.gradient_checkpointing import checkpointed, enable_checkpointing, offloaded
 from learner.head_loss import TokenLoss
 from learner.learner_config import LearnerConfig, learning_rate
 from learner.lora import adapter_weights, trained_parameters
@@ -198,7 +198,8 @@ class Learner:
                 loss_of = objective(batch, indices, totals)
             # All ranks recompute or none: those that share weights gather them for each layer that runs.
             recompute = any(self._is_long(samples[index]) for rank in plan for index in rank[place])
-            with timer.phase("forward"), checkpointed(self.model, recompute):
+            kept = offloaded(self.device, self.config.offload_activations)
+            with timer.phase("forward"), checkpointed(self.model, recompute), kept:
                 loss, num_slots = self.network(batch, _recording(loss_of, parts), separable=separable)
                 loss = loss + self.routers.observe(counts=bool(indices))
             with timer.phase("backward"):

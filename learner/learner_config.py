@@ -26,6 +26,8 @@ class LearnerConfig:
     of its own with gradient checkpointing, so that memory is bounded by the longest sample instead.
     `share_prompts` computes a prompt once for the samples of a micro-batch that begin with it: the same gradient for
     less work. The balance loss of a router counts every token of every sample: with it prompts are not shared.
+    `gradient_checkpointing` runs each layer again in the backward pass and keeps its input alone; `offload_activations`
+    has what is kept wait in CPU memory.
     `loss` names a setting of `learner.losses`; `loss_config`, when given, is used instead and `loss` must be "custom".
     `proximal_logprobs`: "recompute" needs `proximal` in every `rl_step` (from `Learner.logprobs` before the first step
     on a batch). With "behavior" there is no such pass: a loss without `importance_cap` takes its ratio to the behavior
@@ -51,6 +53,7 @@ class LearnerConfig:
     attention: str = PACKED_SDPA
     share_prompts: bool = True
     gradient_checkpointing: bool = False
+    offload_activations: bool = False
     chunk_bytes: int = DEFAULT_CHUNK_BYTES
     loss: str = "default"
     loss_config: LossConfig | None = None

@@ -284,10 +284,15 @@ def test_a_falling_schedule_needs_its_length_when_it_is_used_and_room_after_the_
         LearnerConfig(schedule="cosine", warmup_steps=5, total_steps=5).validate()
 
 
-def test_gradient_checkpointing_and_chunking_change_no_gradient(folder: Path) -> None:
+def test_checkpointing_offloading_and_chunking_change_no_gradient(folder: Path) -> None:
     samples = random_samples(LENGTHS)
     expected, _ = recorded(folder, samples)
-    for config in ({"gradient_checkpointing": True}, {"chunk_bytes": 3 * 4 * VOCAB}):
+    for config in (
+        {"gradient_checkpointing": True},
+        {"offload_activations": True},
+        {"gradient_checkpointing": True, "offload_activations": True},
+        {"chunk_bytes": 3 * 4 * VOCAB},
+    ):
         found, _ = recorded(folder, samples, **config)
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
 

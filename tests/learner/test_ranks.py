@@ -90,7 +90,7 @@ def load_then_step(ranks: Ranks, model: Path, sharding: str, folder: Path) -> di
 
 def scenario(ranks: Ranks, model: Path, mixture: Path, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {sharding: steps(ranks, model, sharding) for sharding in SHARDINGS}
-    found["checkpointing"] = steps(ranks, model, "full", gradient_checkpointing=True)
+    found["checkpointing"] = steps(ranks, model, "full", gradient_checkpointing=True, offload_activations=True)
     found["mixture"] = {sharding: balanced_step(ranks, mixture, sharding) for sharding in SHARDINGS}
     found["saved"] = {sharding: save_then_step(ranks, model, sharding, folder) for sharding in SHARDINGS}
     return found
@@ -160,7 +160,7 @@ def test_all_ranks_skip_a_step_whose_gradient_is_not_finite_on_one(
     assert [rank[sharding]["skipped"]["step_skipped"] for rank in results[size]] == [1.0] * size
 
 
-def test_gradient_checkpointing_changes_no_sharded_gradient(results: dict[int, list[dict[str, Any]]]) -> None:
+def test_checkpointing_and_offloading_change_no_sharded_gradient(results: dict[int, list[dict[str, Any]]]) -> None:
     for rank in results[2]:
         torch.testing.assert_close(
             rank["checkpointing"]["ragged"][0], results[0][0]["replicate"]["ragged"][0], rtol=1e-5, atol=1e-6
