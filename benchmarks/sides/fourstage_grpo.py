@@ -77,7 +77,7 @@ def main() -> None:
         timing, seen = line["timing"], seen + 1
         assert line["step"] == step == seen
         recorder.step(
-            **{name: timing.get(name, 0.0) for name in ("generate_s", "score_s", "learn_s", "sync_s")},
+            **{name: timing.get(name, 0.0) for name in ("generate_s", "score_s", "learn_s", "sync_s", "check_s")},
             completion_tokens=line["completion_tokens"],
             trained_tokens=line["num_loss_tokens"],
             padding_share=line["padding_share"],
