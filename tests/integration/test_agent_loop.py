@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +16,9 @@ from transformers import AutoModelForCausalLM
 from data.chat import IM_END, ParsedCompletion
 from data.episodes import EpisodeLimits, Reply
 from data.records import Completion, Prompt
-from rollout.agent_loop import episode_setups, run_to_end
-from rollout.engine import Engine
+from rollout.agent_loop import episode_setups
 from rollout.groups import build_requests
-from rollout.policy import GenerationRequest, Policy, SamplingConfig
+from rollout.policy import Policy, SamplingConfig
 from tests.integration.engine_pairs import Pair, Pairs
 from tests.integration.tiny_policies import MAX_POSITIONS
 
@@ -45,16 +46,11 @@ class Talkative:
 
 
 @pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """With more threads the last bit of a log-probability hangs on the batch: kernels share the work otherwise."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def pair(pairs: Pairs) -> Pair:
+    return talkative_pair(pairs)
 
 
-@pytest.fixture(scope="module")
-def pair(one_thread: None, pairs: Pairs) -> Pair:
+def talkative_pair(pairs: Pairs) -> Pair:
     """A random policy that ends its turns often: its head is fitted so that `<|im_end|>` has a share everywhere."""
     pair = pairs["qwen3"]
     requests = build_requests(
@@ -78,28 +74,6 @@ def pair(one_thread: None, pairs: Pairs) -> Pair:
         for name, parameter in pair.learner.parameters.items():
             parameter.copy_(weights[name])
     return pair
-
-
-@dataclass
-class Rounds:
-    """The engine in lockstep: the next turns of all episodes are one batch, which waits for its slowest."""
-
-    engine: Engine
-    waiting: list[GenerationRequest] = field(default_factory=list)
-
-    def generate(self, requests: Sequence[GenerationRequest], **options: Any) -> list[Completion]:
-        return run_to_end(self, requests, tokenizer=self.engine.tokenizer, **options)
-
-    @property
-    def num_pending(self) -> int:
-        return len(self.waiting)
-
-    def submit(self, request: GenerationRequest) -> None:
-        self.waiting.append(request)
-
-    def step(self) -> list[Completion]:
-        batch, self.waiting = self.waiting, []
-        return self.engine.generate(batch)
 
 
 def episodes(
@@ -162,15 +136,15 @@ def test_episodes_repeat_bit_for_bit(pair: Pair) -> None:
     assert episodes(pair) == episodes(pair)
 
 
-def test_turns_that_wait_for_nobody_have_the_bits_of_turns_in_lockstep(pair: Pair) -> None:
-    found = episodes(pair)
-    assert found == episodes(pair, policy=Rounds(pair.engine))
-    assert len({len(episode.token_ids) for episode in found}) > 8  # of many lengths, so that the batches differ
-
-
-def test_an_episode_has_the_same_bits_alone(pair: Pair) -> None:
-    found = episodes(pair)
-    assert [episodes(pair, only=slice(index, index + 1)) for index in range(0, 32, 5)] == [[e] for e in found[::5]]
+def test_bits_on_one_thread_hang_on_no_batch() -> None:
+    """In a process of its own: engines keep the number of threads that the first one of their process had."""
+    path = Path(__file__).with_name("one_thread_bits.py")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "engine", str(path)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=400,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "3 passed" in done.stdout
 
 
 def test_a_context_that_fills_up_truncates_and_does_not_crash(pair: Pair) -> None:
