@@ -173,7 +173,8 @@ def test_forward_and_backward_never_hold_the_logits_of_all_tokens() -> None:
     assert peak_naive > 64 * 2**20
 
 
-def test_the_process_does_not_grow_by_more_than_a_few_chunks_over_both_passes() -> None:
+@pytest.mark.parametrize("method", ["head_loss", "chunked_logprobs"])
+def test_the_process_does_not_grow_by_more_than_a_few_chunks_over_both_passes(method: str) -> None:
     """As `benchmarks/long_context.py` at 32,768 x 151,936: above hidden states, weight and its gradient."""
-    found = measured_apart(num_tokens=4096, vocab=32_768, hidden=16, chunk_bytes=4 * 2**20)
+    found = measured_apart(num_tokens=4096, vocab=32_768, hidden=16, chunk_bytes=4 * 2**20, method=method)
     assert found["peak_bytes"] < 64 * 2**20  # all logits are 512 MiB; the weight's gradient is 2 MiB
