@@ -23,8 +23,7 @@ from learner.logprobs import (
     DEFAULT_CHUNK_BYTES,
     accumulate_product,
     chunk_logits,
-    inverse_temperature,
-    tokens_per_chunk,
+    head_arguments,
 )
 
 TokenLoss = Callable[[Tensor, Tensor, slice], Tensor]
@@ -50,10 +49,9 @@ def head_loss(
     of the tokens, and must add up: a term that needs tokens of two chunks would silently be another one. Arguments as
     in `learner.logprobs.chunked_logprobs`, with the same arithmetic in the same types; backward may run once.
     """
-    num_tokens, vocab_size = hidden_NH.shape[0], weight_VH.shape[0]
-    reduce_dtype = torch.promote_types(hidden_NH.dtype, torch.float32)
-    inverse_temperature_N = inverse_temperature(temperature_N, num_tokens, hidden_NH.device, reduce_dtype)
-    chunk = chunk_tokens or tokens_per_chunk(vocab_size, chunk_bytes, element_bytes=reduce_dtype.itemsize)
+    inverse_temperature_N, chunk, reduce_dtype = head_arguments(
+        hidden_NH, weight_VH, targets_N, temperature_N, chunk_tokens, chunk_bytes
+    )
     return _HeadLoss.apply(
         hidden_NH, weight_VH, bias, targets_N, inverse_temperature_N, token_loss, chunk,
         compute_dtype or hidden_NH.dtype, reduce_dtype,

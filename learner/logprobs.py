@@ -52,15 +52,9 @@ def chunked_logprobs(
     The caller selects the tokens that carry loss beforehand. `chunk_tokens` overrides `chunk_bytes`. Raises ValueError
     for shapes that do not match and for a temperature that is not positive.
     """
-    num_tokens, vocab_size = hidden_NH.shape[0], weight_VH.shape[0]
-    if targets_N.shape != (num_tokens,) or hidden_NH.shape[-1] != weight_VH.shape[-1]:
-        raise ValueError(
-            f"chunked_logprobs: hidden {tuple(hidden_NH.shape)}, weight {tuple(weight_VH.shape)} and "
-            f"targets {tuple(targets_N.shape)} do not match"
-        )
-    reduce_dtype = torch.promote_types(hidden_NH.dtype, torch.float32)
-    inverse_temperature_N = inverse_temperature(temperature_N, num_tokens, hidden_NH.device, reduce_dtype)
-    chunk = chunk_tokens or tokens_per_chunk(vocab_size, chunk_bytes, element_bytes=reduce_dtype.itemsize)
+    inverse_temperature_N, chunk, reduce_dtype = head_arguments(
+        hidden_NH, weight_VH, targets_N, temperature_N, chunk_tokens, chunk_bytes
+    )
     logprobs_N, entropy_N = _ChunkedLogprobs.apply(
         hidden_NH, weight_VH, bias, targets_N, inverse_temperature_N, chunk, with_entropy,
         compute_dtype or hidden_NH.dtype, reduce_dtype,
@@ -68,11 +62,30 @@ def chunked_logprobs(
     return logprobs_N, entropy_N if with_entropy else None
 
 
-def inverse_temperature(temperature_N: Tensor | float, num_tokens: int, device: Any, dtype: torch.dtype) -> Tensor:
-    temperature_N = torch.as_tensor(temperature_N, dtype=dtype, device=device).expand(num_tokens)
+def head_arguments(
+    hidden_NH: Tensor,
+    weight_VH: Tensor,
+    targets_N: Tensor,
+    temperature_N: Tensor | float,
+    chunk_tokens: int | None,
+    chunk_bytes: int,
+) -> tuple[Tensor, int, torch.dtype]:
+    """1/T of each token [N], tokens of a chunk, and the type for what follows the products: checked, for either pass.
+
+    Raises ValueError for shapes that do not match and for a temperature that is not positive.
+    """
+    num_tokens, vocab_size = hidden_NH.shape[0], weight_VH.shape[0]
+    if targets_N.shape != (num_tokens,) or hidden_NH.shape[-1] != weight_VH.shape[-1]:
+        raise ValueError(
+            f"language-model head: hidden {tuple(hidden_NH.shape)}, weight {tuple(weight_VH.shape)} and "
+            f"targets {tuple(targets_N.shape)} do not match"
+        )
+    reduce_dtype = torch.promote_types(hidden_NH.dtype, torch.float32)
+    temperature_N = torch.as_tensor(temperature_N, dtype=reduce_dtype, device=hidden_NH.device).expand(num_tokens)
     if num_tokens and not bool((temperature_N > 0).all()):
-        raise ValueError(f"chunked_logprobs: temperature must be positive, got {float(temperature_N.min())}")
-    return temperature_N.reciprocal()
+        raise ValueError(f"language-model head: temperature must be positive, got {float(temperature_N.min())}")
+    chunk = chunk_tokens or tokens_per_chunk(vocab_size, chunk_bytes, element_bytes=reduce_dtype.itemsize)
+    return temperature_N.reciprocal(), chunk, reduce_dtype
 
 
 def chunk_logits(

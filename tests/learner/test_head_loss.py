@@ -78,6 +78,14 @@ def test_no_tokens_and_a_constant_loss_give_zero_gradients_instead_of_none() -> 
             assert torch.count_nonzero(tensor.grad) == 0
 
 
+def test_shapes_that_do_not_match_and_temperatures_that_are_not_positive_are_refused() -> None:
+    hidden, weight, _, targets, _ = inputs()
+    with pytest.raises(ValueError, match="do not match"):
+        head_loss(hidden, weight, targets[1:], through_logprobs)
+    with pytest.raises(ValueError, match="temperature must be positive"):
+        head_loss(hidden, weight, targets, through_logprobs, temperature_N=0.0)
+
+
 def test_backward_runs_once() -> None:
     hidden, weight, _, targets, _ = inputs()
     loss = head_loss(hidden, weight, targets, through_logprobs)
