@@ -17,6 +17,8 @@ class EngineConfig:
     """How the engine runs. `kv_cache_gib` bounds the cache on a CPU; on a GPU `gpu_memory_utilization` does.
 
     `max_lora_rank` above 0 lets the engine serve adapters up to that rank without a merge, at a small cost.
+    `block_size` is the tokens of one block of the cache, the grain in which prompts share it; None: 32 on a CPU, where
+    vLLM's own 128 is 8 % slower to decode and too coarse for short prompts to share anything, else vLLM's own.
     """
 
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -28,6 +30,7 @@ class EngineConfig:
     tensor_parallel_size: int = 1
     enforce_eager: bool = True
     prefix_caching: bool = True
+    block_size: int | None = None
     max_lora_rank: int = 0
 
     def validate(self) -> None:
@@ -36,6 +39,8 @@ class EngineConfig:
                 raise UserError(f"{name}: {getattr(self, name)} must be 1 or more")
         if not 0 < self.gpu_memory_utilization < 1:
             raise UserError(f"gpu_memory_utilization: {self.gpu_memory_utilization} must lie in (0, 1)")
+        if self.block_size is not None and (self.block_size < 1 or self.block_size % 16):
+            raise UserError(f"block_size: {self.block_size} must be a multiple of 16 (of 32 on a CPU), or null")
         if self.max_lora_rank not in LORA_RANKS:
             raise UserError(
                 f"max_lora_rank: {self.max_lora_rank}; use one of {', '.join(map(str, LORA_RANKS))} (0: none)"

@@ -30,6 +30,10 @@ from rollout.forced_tokens import forced_tokens, recognise_natural_end
 from rollout.policy import EpisodeSetup, GenerationRequest
 
 
+CPU_BLOCK_SIZE = 32
+"""Tokens of a cache block on a CPU: the least that vLLM's attention takes there."""
+
+
 def _prepare_environment(config: EngineConfig) -> None:
     """Settings that vLLM reads from the environment when it is imported."""
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
@@ -77,6 +81,7 @@ class Engine:
                 tensor_parallel_size=config.tensor_parallel_size,
                 enforce_eager=config.enforce_eager,
                 enable_prefix_caching=config.prefix_caching,
+                block_size=config.block_size or (None if torch.cuda.is_available() else CPU_BLOCK_SIZE),
                 # A seeded request whose prompt is cut over two steps has its generator wound back by an offset, which
                 # a CPU generator does not have (vLLM 0.32: "CPU Generator does not use offset"): whole prompts there.
                 enable_chunked_prefill=torch.cuda.is_available(),

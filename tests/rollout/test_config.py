@@ -13,7 +13,8 @@ from rollout.config import EngineConfig, PoolingConfig, RolloutConfig
 @pytest.mark.parametrize(
     ("field", "value"),
     [("max_model_len", 0), ("max_num_seqs", 0), ("max_num_batched_tokens", 0), ("kv_cache_gib", 0),
-     ("tensor_parallel_size", 0), ("gpu_memory_utilization", 0.0), ("gpu_memory_utilization", 1.0)],
+     ("tensor_parallel_size", 0), ("gpu_memory_utilization", 0.0), ("gpu_memory_utilization", 1.0),
+     ("block_size", 0), ("block_size", 20)],
 )  # fmt: skip
 def test_engine_settings(field: str, value: Any) -> None:
     EngineConfig().validate()
