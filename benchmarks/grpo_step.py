@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks.comparison import RESULTS, Plan, Side, read_results, run_case
 from benchmarks.options import (
+    case_name,
     case_rows,
     cases_of,
     comparison_parser,
@@ -165,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         plan = plan_of(parsed)
         if parsed.sweep:
             plan = Plan(repeats=1, steps=parsed.steps, warmup=1, memory=False)
-        case = f"{name} {precision}{' sweep' if parsed.sweep else ''}"
+        case = case_name(name, precision, parsed) + (" sweep" if parsed.sweep else "")
         sides = sides_for(WORKLOADS[name], folder, precision, parsed)
         print(table_of(run_case(CLAIM, case, sides, plan, peers=parsed.peers, results=parsed.results)), flush=True)
     rows = read_results(parsed.results / f"{CLAIM}.jsonl")

@@ -31,6 +31,7 @@ def comparison_parser(
     parser.add_argument("--timeout", type=float, default=1800.0, help="seconds that one run of one side may take")
     parser.add_argument("--fourstage", action="append", default=[], metavar="key=value", help="a setting of the recipe")
     parser.add_argument("--peers", type=Path, default=PEERS, help="the peers' virtual environment")
+    parser.add_argument("--label", default="", help="a name for the case, kept beside the one without")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where lines and tables are kept")
     parser.add_argument("--table", action="store_true", help="only write the tables again (give no workload)")
     return parser
@@ -74,6 +75,11 @@ def parsed_values(texts: Sequence[str]) -> dict[str, Any]:
         except json.JSONDecodeError:
             values[key] = value
     return values
+
+
+def case_name(name: str, precision: str, parsed: argparse.Namespace) -> str:
+    """How the results call one case."""
+    return " ".join([name, precision, *parsed.label.split()])
 
 
 def case_rows(rows: Sequence[Row], case: str) -> list[Row]:

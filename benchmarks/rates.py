@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 
 from benchmarks.comparison import RESULTS, Row, Side, read_results, run_case
-from benchmarks.options import case_rows, cases_of, make_workload, plan_of
+from benchmarks.options import case_name, case_rows, cases_of, make_workload, plan_of
 from benchmarks.tables import SideResult, cell, gib, head_of, markdown_table, ratio, settings_text, sides_of
 
 
@@ -64,7 +64,12 @@ def run_claim(
         made = sides(name, str(make_workload(name)), precision)
         chosen = [side for side in made if side.name in parsed.sides]
         rows = run_case(
-            claim, f"{name} {precision}", chosen, plan_of(parsed), peers=parsed.peers, results=parsed.results
+            claim,
+            case_name(name, precision, parsed),
+            chosen,
+            plan_of(parsed),
+            peers=parsed.peers,
+            results=parsed.results,
         )
         print(rate_table(rows, tokens=tokens, targets=targets), flush=True)
     recorded = read_results(parsed.results / f"{claim}.jsonl")

@@ -34,6 +34,9 @@ _SLICES_AHEAD = 2
 """While others than the rollouts keep the controller busy: a weight update waits for the slices that are asked for, and
 an engine that has none left is idle."""
 
+_SLICES_PER_S = 200
+"""So many answers a second the controller takes at ease; more workers than a tenth of that get longer slices."""
+
 
 @dataclass(frozen=True, slots=True)
 class Slice:
@@ -112,20 +115,27 @@ class RolloutPool:
     def __init__(self, model_folder: str | Path, config: RolloutConfig, *, log_folder: str | Path) -> None:
         self.config = config
         self._log_paths = [str(Path(log_folder) / f"engine-{index}.log") for index in range(config.num_workers)]
+        self._workers = self._start_workers(str(model_folder))
+        self._in_flight = [0] * config.num_workers
+        self._slices: dict[Any, int] = {}  # calls that are not answered yet, and their worker
+        self._num_asked = [0] * config.num_workers  # of these, by worker
+        self._slice_s = max(_SHORT_SLICE_S, config.num_workers / _SLICES_PER_S)
+        self._submitted: dict[Any, tuple[int, int]] = {}  # the same, and how many requests
+        self._last_answers = [0.0] * config.num_workers
+        self.process_ids: list[int] = []
+        self.peak_bytes = 0  # of the engine that held most, as of the last weight update
+        self._await_start()
+
+    def _start_workers(self, model_folder: str) -> list[Any]:
+        """A handle on each worker's actor."""
+        config = self.config
         threads = config.num_threads or max(1, (os.cpu_count() or 1) // config.num_workers)
         actor = ray.remote(RolloutWorker).options(
             num_cpus=0,
             num_gpus=config.num_gpus_per_worker,
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads)}},
         )
-        self._workers = [actor.remote(str(model_folder), config.engine, path) for path in self._log_paths]
-        self._in_flight = [0] * config.num_workers
-        self._slices: dict[Any, int] = {}  # calls that are not answered yet, and their worker
-        self._submitted: dict[Any, tuple[int, int]] = {}  # the same, and how many requests
-        self._last_answers = [0.0] * config.num_workers
-        self.process_ids: list[int] = []
-        self.peak_bytes = 0  # of the engine that held most, as of the last weight update
-        self._await_start()
+        return [actor.remote(model_folder, config.engine, path) for path in self._log_paths]
 
     def _await_start(self) -> None:
         references = [worker.ready.remote() for worker in self._workers]
@@ -203,7 +213,7 @@ class RolloutPool:
         if not self._in_flight[index]:
             self._last_answers[index] = time.monotonic()  # it was not asked for any
         self._in_flight[index] += len(requests)
-        self._ask_for_slices()
+        self._ask_for_slices(index)
 
     def poll(self, timeout_s: float) -> list[Completion]:
         """Completions that are over by now (`ContinuousPolicy`)."""
@@ -218,21 +228,21 @@ class RolloutPool:
         finished: list[Completion] = []
         for reference in _answered(self._slices):
             index = self._slices.pop(reference)
+            self._num_asked[index] -= 1
             part: Slice = self._get(reference, index)
             self._in_flight[index] -= len(part.finished)
             self._last_answers[index] = time.monotonic()
             finished += part.finished
-        for index in set(self._slices.values()):
-            if time.monotonic() - self._last_answers[index] > self.config.answer_timeout_s:
+        for index, num_asked in enumerate(self._num_asked):
+            if num_asked and time.monotonic() - self._last_answers[index] > self.config.answer_timeout_s:
                 raise self._silence(index)
-        self._ask_for_slices()
+            self._ask_for_slices(index)
         return finished
 
-    def _ask_for_slices(self) -> None:
-        for index, worker in enumerate(self._workers):
-            asked = sum(owner == index for owner in self._slices.values())
-            for _ in range(_SLICES_AHEAD - asked if self._in_flight[index] else 0):
-                self._slices[worker.advance.remote(_SHORT_SLICE_S)] = index
+    def _ask_for_slices(self, index: int) -> None:
+        while self._in_flight[index] and self._num_asked[index] < _SLICES_AHEAD:
+            self._slices[self._workers[index].advance.remote(self._slice_s)] = index
+            self._num_asked[index] += 1
 
     def update_weights(self, weights: Any, *, version: int) -> None:
         """Give every worker `weights` (a dictionary or a reference to one) under the name `version`."""

@@ -81,6 +81,7 @@ def main() -> None:
             completion_tokens=line["completion_tokens"],
             trained_tokens=line["num_loss_tokens"],
             padding_share=line["padding_share"],
+            model_flops=line["model_flops"],
         )
 
     progress = progress_that_reports(after_step, recorder.begin)
