@@ -11,8 +11,8 @@ have slots, so with `--staleness` above 0 that many requests are in flight all t
 10,000.
 
 A controller that is a bottleneck leaves slots empty. So the table has the share of slot seconds that were busy after
-the first step, beside the processor time of the controller: its share of the time, and milliseconds for each completion,
-which must not grow with the number of workers.
+the first step, beside the processor time of the controller: its share of the time, and milliseconds for each
+completion, which must not grow with the number of workers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Engines and a learner that take the time of an accelerator's and compute nothing, behind the product's own interfaces.
+"""Engines and a learner that take an accelerator's time and compute nothing, behind the product's own interfaces.
 
 Several imitated engines live in one process (200 processes would not fit on a small machine). The pool knows them by
 handles with the methods of a rollout worker's actor, and every call and answer goes through Ray as a real one does.
