@@ -49,6 +49,9 @@ def untimed(phase: str) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext()
 
 
+_PROBE_TOKENS = 64
+"""So many tokens of a row show whether weights arrived; the gap of every sampled token is in the step's own metrics."""
+
 _END_TIMEOUT_S = 10.0
 """How long Ray's processes may take to end by themselves before they are killed."""
 
@@ -133,7 +136,8 @@ class Services:
             pool.close()
 
     def publish(self, *, version: int, probe_rows: Sequence[Sequence[int]], phase: Phase = untimed) -> SyncCheck:
-        """Send the learner's weights to every engine, then compare log-probabilities (temperature 1) on `probe_rows`.
+        """Send the learner's weights to every engine, then compare log-probabilities (temperature 1) on the beginnings
+        of `probe_rows`.
 
         `phase` times the two apart, as "sync" and "check". Raises SyncError naming the differing tensors when any
         token's gap passes `rollout.max_logprob_gap`.
@@ -144,7 +148,7 @@ class Services:
             self._pool.update_weights(weights, version=version)
             self._pool_weights = None
         with phase("check"):
-            return self._check_sync(weights, version, probe_rows)
+            return self._check_sync(weights, version, [row[:_PROBE_TOKENS] for row in probe_rows])
 
     def _check_sync(self, weights: Any, version: int, rows: Sequence[Sequence[int]]) -> SyncCheck:
         assert self._pool is not None
