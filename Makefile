@@ -38,7 +38,7 @@ peers: $(PEERS_PACKAGES) ## make .venv-peers, TRL's own environment for `make be
 
 test: lint ## lint and types, then all tests with the real engine and Ray
 	$(BIN)/python -m pytest -m "not integration" --numprocesses 2 --dist loadfile --durations 15
-	$(BIN)/python -m pytest -m integration --durations 15
+	$(BIN)/python -m pytest -m integration --numprocesses 2 --dist loadfile --durations 25
 
 lint: $(PROJECT) ## ruff and mypy, changing nothing
 	$(BIN)/ruff check .
