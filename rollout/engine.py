@@ -29,7 +29,6 @@ from rollout.config import EngineConfig
 from rollout.forced_tokens import forced_tokens, recognise_natural_end
 from rollout.policy import EpisodeSetup, GenerationRequest
 
-
 CPU_BLOCK_SIZE = 32
 """Tokens of a cache block on a CPU: the least that vLLM's attention takes there."""
 
