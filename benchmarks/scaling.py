@@ -31,9 +31,9 @@ CLAIM = "scaling"
 BASE = Workload(name="scaling", num_prompts=8, group_size=8, new_tokens=64)
 POINTS: dict[str, tuple[int, ...]] = {
     "prompts": (8, 16, 32, 64),
-    "group": (8, 16, 32, 64),
+    "group": (8, 16, 32),
     "length": (64, 128, 256, 512),
-    "vocabulary": (1024, 4096, 8192, 16384, 32768, 65536, 131072),
+    "vocabulary": (1024, 16384, 32768, 65536, 131072),
     "workers": (1, 2, 4),
 }
 FIELDS = {"prompts": "num_prompts", "group": "group_size", "length": "new_tokens", "vocabulary": "vocab_size"}
