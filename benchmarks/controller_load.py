@@ -1,14 +1,14 @@
 """What the controller can drive: the real RL loop over imitated engines and an imitated learner.
 
-    python -m benchmarks.controller_load [--workers 25 50 100 200] [--slots 50] [--group 2] [--tokens 256]
-        [--step-s 0.1] [--learn-s 10] [--steps 3] [--staleness 1]
+    python -m benchmarks.controller_load [--workers 50 200] [--slots 50] [--group 2] [--tokens 256]
+        [--step-s 0.1] [--learn-s 10] [--steps 2] [--staleness 3]
 
 `run_rl`, the rollout pool, the scorer, the buffer and Ray are the product's; what an accelerator does is imitated
 (`benchmarks/imitated_cluster.py`). An imitated engine runs `--slots` requests at once and gives each one token in
 `--step-s` seconds, so a completion is in flight for a length from a long-tailed distribution (mean `--tokens`) times
 `--step-s`; the imitated learner takes `--learn-s` seconds a step. A step trains on as many completions as all workers
-have slots, so with `--staleness` above 0 that many requests are in flight all the time: 200 workers of 50 slots hold
-10,000.
+have slots, so with a wide enough `--staleness` that many requests are in flight all the time: 200 workers of 50 slots
+hold 10,000. (A bound of 1 makes each step wait for the longest completion that began two versions before.)
 
 A controller that is a bottleneck leaves slots empty. So the table has the share of slot seconds that were busy after
 the first step, beside the processor time of the controller: its share of the time, and milliseconds for each
@@ -21,6 +21,7 @@ import argparse
 import dataclasses
 import json
 import resource
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,7 +68,7 @@ def measure(num_workers: int, parsed: argparse.Namespace, folder: Path) -> dict[
     )
     rl = dataclasses.replace(
         config.reasoning_rl.rl,
-        num_steps=parsed.steps + 1,
+        num_steps=parsed.steps + 2 + parsed.staleness,  # the last steps have nothing left to begin
         prompts_per_step=slots // parsed.group,
         group_size=parsed.group,
         max_staleness=parsed.staleness,
@@ -78,6 +79,7 @@ def measure(num_workers: int, parsed: argparse.Namespace, folder: Path) -> dict[
         for index in range(2 * rl.prompts_per_step)
     ]
     watch, scratch = Watch(), folder / f"workers-{num_workers}"
+    shutil.rmtree(scratch, ignore_errors=True)
     services = ImitatedServices(config, scratch, watch)
     services.imitation, services.learn_s = Imitation(parsed.slots, parsed.step_s, parsed.tokens), parsed.learn_s
     model = make_workload("A") / "model"
@@ -88,8 +90,8 @@ def measure(num_workers: int, parsed: argparse.Namespace, folder: Path) -> dict[
         context.close()
     finally:
         services.close()
-    seconds, processor, busy = (b - a for a, b in zip(watch.seen[0], watch.seen[-1], strict=True))
-    rows = read_results(scratch / "metrics.jsonl")[1:]
+    seconds, processor, busy = (b - a for a, b in zip(watch.seen[0], watch.seen[parsed.steps], strict=True))
+    rows = read_results(scratch / "metrics.jsonl")[1 : 1 + parsed.steps]
     completions = parsed.steps * slots
     timing = {f"{name}_s": sum(row["timing"].get(f"{name}_s", 0.0) for row in rows) / len(rows) for name in PARTS}
     return {
@@ -135,14 +137,14 @@ def table_of(rows: Sequence[dict[str, Any]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workers", type=int, nargs="+", default=[25, 50, 100, 200])
+    parser.add_argument("--workers", type=int, nargs="+", default=[50, 200])
     parser.add_argument("--slots", type=int, default=50, help="requests that an imitated engine runs at once")
     parser.add_argument("--group", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=256, help="mean length of a completion")
     parser.add_argument("--step-s", type=float, default=0.1, help="seconds of an imitated engine's step")
     parser.add_argument("--learn-s", type=float, default=10.0)
-    parser.add_argument("--steps", type=int, default=3, help="measured steps, after one that is not")
-    parser.add_argument("--staleness", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=2, help="measured steps, between others that are not")
+    parser.add_argument("--staleness", type=int, default=3)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parsed = parser.parse_args(arguments)
     case = f"max_staleness {parsed.staleness}, groups of {parsed.group}"

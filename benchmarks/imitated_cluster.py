@@ -45,7 +45,12 @@ class ImitatedEngine:
         self._waiting: deque[GenerationRequest] = deque()
         self._running: list[tuple[float, int, GenerationRequest, int, int]] = []
         self._serial = itertools.count()
-        self.busy_slot_s = 0.0
+        self._busy_s = 0.0
+
+    def busy_slot_s(self, now: float) -> float:
+        """Seconds for which slots have held a request until `now`, those in flight included."""
+        left = (max(0.0, end - now) for end, *_ in self._running)
+        return self._busy_s + sum(entry[3] for entry in self._running) * self.imitation.step_s - sum(left)
 
     def submit(self, requests: Sequence[GenerationRequest]) -> None:
         self._waiting.extend(requests)
@@ -58,13 +63,13 @@ class ImitatedEngine:
             factor = random.Random(request.seed).lognormvariate(-0.125, 0.5)
             num_tokens = max(1, round(self.imitation.mean_tokens * factor))
             seconds = num_tokens * self.imitation.step_s
-            self.busy_slot_s += seconds
             heapq.heappush(self._running, (now + seconds, next(self._serial), request, num_tokens, self.version))
 
     def take(self) -> Slice:
         finished, now = [], time.monotonic()
         while self._running and self._running[0][0] <= now:
             ended, _, request, num_tokens, version = heapq.heappop(self._running)
+            self._busy_s += num_tokens * self.imitation.step_s
             finished.append(completion_of(request, num_tokens, version))
             self._fill(ended)  # a real engine gives the slot away at once, not when it is asked
         return Slice(finished, len(self._running) + len(self._waiting), sum(c.num_tokens for c in finished))
@@ -120,8 +125,8 @@ class EngineHost:
         return [[0.0] * len(row) for row in rows]
 
     async def busy_slot_s(self) -> float:
-        """Slot seconds that were given away so far, those of requests in flight to their end."""
-        return sum(engine.busy_slot_s for engine in self.engines)
+        now = time.monotonic()
+        return sum(engine.busy_slot_s(now) for engine in self.engines)
 
 
 class EngineHandle:
@@ -184,6 +189,10 @@ class ImitatedLearner:
 
     def load(self, folder: Path | str, config: Any, *, seed: int) -> None:
         del folder, config, seed
+
+    def load_state(self, folder: Path | str) -> list[str]:
+        del folder
+        return []
 
     def rl_step(self, samples: Sequence[TrainingSample], **options: Any) -> StepResult:
         del options
