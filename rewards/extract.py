@@ -102,7 +102,7 @@ def refusal(request: ScoreRequest, parsed: ParsedCompletion) -> Score | None:
 
 
 MAX_PUBLISHED_CHARS = 400_000
-"""The same bound for published benchmarks, whose answers may hold the whole reasoning of a model that does not think."""
+"""The same bound for published benchmarks: an answer may hold the whole reasoning of a model that does not think."""
 
 
 def published_refusal(request: ScoreRequest, parsed: ParsedCompletion) -> Score | None:

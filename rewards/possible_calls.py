@@ -1,9 +1,9 @@
 """Tool calls against sets of possible ones, as BFCL's AST checker compares them.
 
-A possible call is `{function: {argument: [value, …]}}`: each argument has a list of values that are as good, and "" among
-them says that it may be left out. The rules are those of the checker (Berkeley Function-Calling Leaderboard, Patil et
-al., ICML 2025; `ast_checker.py` of bfcl-eval), whose odd corners are kept: texts are compared without case and without
-the characters of `_IGNORED`, an integer passes for a float, parallel calls are matched greedily in order.
+A possible call is `{function: {argument: [value, …]}}`: each argument has a list of values that are as good, and ""
+among them says that it may be left out. The rules are those of the checker (Berkeley Function-Calling Leaderboard,
+Patil et al., ICML 2025; `ast_checker.py` of bfcl-eval), whose odd corners are kept: texts are compared without case and
+without the characters of `_IGNORED`, an integer passes for a float, parallel calls are matched greedily in order.
 `rewards.tasks.tool_call` compares with one reference and strictly instead, because its prompts leave no choice.
 """
 

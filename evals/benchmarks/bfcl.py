@@ -1,8 +1,8 @@
 """BFCL, the single-turn categories in Python: function calls that are checked without being run.
 
-The package bfcl-eval ships the files (`bfcl_eval/data`): `BFCL_v4_CATEGORY.json`, one object a line with `id`, `question`
-(turns of messages), `function`; and `possible_answer/BFCL_v4_CATEGORY.json` with `id` and `ground_truth`. Version 3,
-which the report uses, has the same categories under `BFCL_v3_…`, `simple` being today's `simple_python`.
+The package bfcl-eval ships the files (`bfcl_eval/data`): `BFCL_v4_CATEGORY.json`, one object a line with `id`,
+`question` (turns of messages), `function`; and `possible_answer/BFCL_v4_CATEGORY.json` with `id` and `ground_truth`.
+Version 3, which the report uses, has the same categories under `BFCL_v3_…`, `simple` being today's `simple_python`.
 
 Functions are offered as tools in the chat format (the report: FC format), types translated to JSON Schema and the
 language hint of the harness put behind each description. The published handler for Qwen prints the raw descriptions.

@@ -1,9 +1,9 @@
 """GPQA-Diamond: 198 questions of graduate-level science (arXiv 2311.12022), four options each.
 
-Fields of Idavidrein/gpqa (`gpqa_diamond.csv`): `Question`, `Correct Answer`, `Incorrect Answer 1` to `3`; `Record ID` and
-`High-level domain` where they are there. The file always names the right answer first, so the options are shuffled: by a
-seed made of the question alone. The place of the right answer then says nothing, is the same in every run and for every
-sample of a prompt, and does not hang on the order of rows. (simple-evals shuffles by row and repetition instead.)
+Fields of Idavidrein/gpqa (`gpqa_diamond.csv`): `Question`, `Correct Answer`, `Incorrect Answer 1` to `3`; `Record ID`
+and `High-level domain` where they are there. The file always names the right answer first, so the options are shuffled:
+by a seed made of the question alone. The place of the right answer then says nothing, is the same in every run and for
+every sample of a prompt, and does not hang on the order of rows. (simple-evals shuffles by row and repetition instead.)
 The report samples 10 answers a question and gives the mean (section 4.6).
 
 The authors ask that no question be put on the web in plain text: keep rollouts of this benchmark to yourself.

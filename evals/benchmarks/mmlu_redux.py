@@ -1,8 +1,8 @@
 """MMLU-Redux: MMLU questions that were annotated again (arXiv 2406.04127), those without an error alone.
 
-Fields of edinburgh-dawg/mmlu-redux-2.0 (57 subjects, 100 rows each): `question`, `choices`, `answer` (index of the right
-one, from 0), `error_type`. Rows whose error type is not `ok` are left out, as published: their question or key is faulty.
-The subject is the name of the folder, since rows do not name it.
+Fields of edinburgh-dawg/mmlu-redux-2.0 (57 subjects, 100 rows each): `question`, `choices`, `answer` (index of the
+right one, from 0), `error_type`. Rows whose error type is not `ok` are left out, as published: their question or key is
+faulty. The subject is the name of the folder, since rows do not name it.
 """
 
 from __future__ import annotations

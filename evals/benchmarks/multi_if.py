@@ -1,8 +1,8 @@
 """Multi-IF: 4,501 dialogues of three user turns in eight languages, whose instructions add up (arXiv 2410.15553).
 
 Fields of facebook/Multi-IF (`multiIF_20241018.csv`): for each turn `turn_N_prompt` (JSON of one user message),
-`turn_N_instruction_id_list` (JSON list, which already holds those of the turns before) and `turn_N_kwargs` (JSON list of
-JSON texts); `key`, `language`. Later turns may be empty.
+`turn_N_instruction_id_list` (JSON list, which already holds those of the turns before) and `turn_N_kwargs` (JSON list
+of JSON texts); `key`, `language`. Later turns may be empty.
 
 A dialogue is played: the prompt is the first turn, and an environment (`rewards.benchmark_tasks.multi_if`) says the
 others, so it needs an episode of three turns (`max_turns` 3 or more). Rows with an instruction that cannot be checked

@@ -18,8 +18,17 @@ from pathlib import Path
 from data.records import Mode, Prompt, UserError
 from data.sources import uid_rank
 from evals.benchmarks import (
-    aime, bfcl, gpqa_diamond, gsm8k, humaneval, ifeval, livecodebench, math_500, mmlu_redux, multi_if,
-)  # fmt: skip
+    aime,
+    bfcl,
+    gpqa_diamond,
+    gsm8k,
+    humaneval,
+    ifeval,
+    livecodebench,
+    math_500,
+    mmlu_redux,
+    multi_if,
+)
 from evals.benchmarks.benchmark import Benchmark, LeftOut
 
 logger = logging.getLogger(__name__)
@@ -62,8 +71,9 @@ def load_benchmark(name: str, path: Path | str, *, limit: int | None = None, mod
     """The prompts of a published benchmark, from a local file or folder, in the order of its rows.
 
     `limit` keeps that many, chosen by their content and not by position. `mode` is the one that they will be asked in:
-    only LiveCodeBench words its prompts by it, and `enable_thinking` is left to the evaluation. What a reader of a score
-    has to know is logged as warnings; `read_benchmark` returns it. Raises `UserError` that names file, row and field.
+    only LiveCodeBench words its prompts by it, and `enable_thinking` is left to the evaluation. What a reader of a
+    score has to know is logged as warnings; `read_benchmark` returns it. Raises `UserError` that names file, row and
+    field.
     """
     loaded = read_benchmark(name, path, limit=limit, mode=mode)
     for note in loaded.notes:

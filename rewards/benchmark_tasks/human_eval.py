@@ -133,7 +133,7 @@ def verify(request: ScoreRequest, parsed: ParsedCompletion) -> Score:
 
 
 _PROBLEM = {
-    "prompt": 'import math\n\ndef half(n):\n    return n / 2\n\ndef root(n: int) -> int:\n    """The integer root."""\n',
+    "prompt": 'import math\n\ndef half(n):\n    return n / 2\n\ndef root(n: int) -> int:\n    """Integer root."""\n',
     "entry_point": "root",
     "canonical_solution": "    return math.isqrt(n)\n",
     "test": "def check(candidate):\n    assert candidate(16) == 4\n    assert candidate(17) == 4\n",

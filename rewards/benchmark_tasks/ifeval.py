@@ -5,9 +5,9 @@ Verified: all instructions of the prompt are followed (strict prompt-level accur
 Known hacks: texts without content, which the published checkers pay for whatever only forbids something.
 Guard: the checks of `rewards.constraints`, which ask for content and for word boundaries.
 
-Departure: the checks are the project's own. They agree with the published ones in 89.6 % of 25,985 judgements on made-up
-texts, most of which are extreme on purpose, and are the stricter side in 93 % of the rest; `benchmarks/rewards_ifeval.md`
-lists every class of differences with counts.
+Departure: the checks are the project's own. They agree with the published ones in 89.6 % of 25,985 judgements on
+made-up texts, most of which are extreme on purpose, and are the stricter side in 93 % of the rest;
+`benchmarks/rewards_ifeval.md` lists every class of differences with counts.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def quick_check(request: ScoreRequest, parsed: ParsedCompletion) -> Score | None
 
 
 def verify(request: ScoreRequest, parsed: ParsedCompletion) -> Score:
-    """Run the tests, public ones first. ValueError for tests that cannot be read, SandboxError when the sandbox fails."""
+    """Run the tests, public ones first. ValueError for tests that cannot be read, SandboxError when that fails."""
     code = last_fenced_block(parsed.answer)
     if not code or not code.strip():
         return Score.incorrect("no code between two fences")
