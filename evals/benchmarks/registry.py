@@ -98,9 +98,8 @@ def read_benchmark(
         else:
             prompts.append(made)
     if not prompts:
-        raise UserError(
-            f"{path}: no prompt of {benchmark.title} among {num_rows} rows ({_listed(left_out) or 'empty'})"
-        )
+        why = _listed(left_out) or "empty"
+        raise UserError(f"{path}: no prompt of {benchmark.title} among {num_rows} rows ({why}); give the whole file")
     prompts = _distinct(prompts)
     notes = _notes(benchmark, path, num_rows, left_out)
     if limit is not None and limit < len(prompts):

@@ -1,9 +1,10 @@
 """Scores the single-turn categories of BFCL: calls against possible ones, a call at all, or none.
 
-Area: agent. Reward type: rule. Verified: the calls of an answer by the rules of BFCL's AST checker
-(`rewards.possible_calls`); for `relevance` that there is a call, for `irrelevance` that there is none. Known hacks:
-always or never calling, which the two last categories pay for; they are weighed against the rest. Guard: exact count of
-calls, and every argument is checked.
+Area: agent. Reward type: rule.
+Verified: the calls of an answer by the rules of BFCL's AST checker (`rewards.possible_calls`); for `relevance` that
+there is a call, for `irrelevance` that there is none.
+Known hacks: always or never calling, which the two last categories pay for; they are weighed against the rest.
+Guard: exact count of calls, and every argument is checked.
 
 Departures: a block that is no call with a name and arguments spoils an answer that needs calls (the published handler
 for Qwen drops it); text beside calls is free, as there.
