@@ -13,7 +13,7 @@ import pytest
 from data.records import UserError
 from data.rows import READERS, split_of, suffix_of
 
-ROWS = [{"question": "a, \"b\"\nc", "answer": "1"}, {"question": "ü", "answer": "2"}]
+ROWS = [{"question": 'a, "b"\nc', "answer": "1"}, {"question": "ü", "answer": "2"}]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
 
 
