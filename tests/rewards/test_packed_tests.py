@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import pickle
+import re
 import zlib
 from pathlib import Path
 from typing import Any
@@ -84,9 +85,10 @@ def test_a_pickle_of_another_value_is_refused(value: Any) -> None:
 @given(st.binary(max_size=60))
 def test_random_bytes_give_a_text_or_a_refusal(content: bytes) -> None:
     try:
-        assert type(unpickled_text(content)) is str
-    except ValueError as error:
-        assert "not a pickle of one text" in str(error)
+        found = unpickled_text(content)
+    except ValueError:  # the one refusal that there is
+        return
+    assert type(found) is str
 
 
 def test_a_small_file_cannot_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,6 +108,5 @@ def test_a_small_file_cannot_fill_the_memory(monkeypatch: pytest.MonkeyPatch) ->
     ],
 )  # fmt: skip
 def test_what_is_no_list_of_tests_is_refused(text: str, part: str) -> None:
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=re.escape(part)):
         read_tests(text)
-    assert part in str(caught.value)

@@ -129,7 +129,7 @@ THIRD = f"{SECOND} That is all."
         # Third turn with an end that only the loose reading lets pass, which drops the asterisks:
         # (0 + 2/3 + 1 + 1) / 4.
         ([FIRST, SECOND, f"{SECOND} That is all.*"], (1 + 1 + (0 + 2 / 3 + 1 + 1) / 4) / 3),
-        # The dialogue ends with the second answer, which is cut off.
+        # The dialogue is ended by force after the first answer.
         ([FIRST], 1 / 3),
     ],
 )

@@ -123,6 +123,6 @@ def test_tests_that_are_not_what_was_published_are_refused_unrun(
     ],
 )
 def test_a_row_of_another_schema_is_refused(write: Write, row: dict[str, Any], part: str) -> None:
-    assert f"rows.jsonl:1: {part}" in refusal("livecodebench", write(row)) or part in refusal(
-        "livecodebench", write(row)
-    )
+    message = refusal("livecodebench", write(row))
+    assert "rows.jsonl:1: field " in message
+    assert part in message

@@ -28,7 +28,7 @@ def test_a_split_chooses_files_where_they_name_one_and_nothing_where_they_do_not
 
 def test_a_folder_without_the_files_says_what_was_found(write: Write, tmp_path: Path) -> None:
     write({"a": 1}, name="set/gpqa_main.jsonl")
-    with pytest.raises(UserError, match="no data file with 'diamond' in its name; found gpqa_main.jsonl"):
+    with pytest.raises(UserError, match=r"no data file with 'diamond' in its name; found gpqa_main\.jsonl"):
         data_files(tmp_path / "set", holding="diamond")
     (tmp_path / "none").mkdir()
     with pytest.raises(UserError, match="no data file with rows; found no data files"):
