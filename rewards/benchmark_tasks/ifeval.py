@@ -19,7 +19,7 @@ from data.chat import ParsedCompletion
 from data.records import Score, UserError
 from rewards.constraints import KINDS, Constraint, kind_of, obeys
 from rewards.extract import published_refusal
-from rewards.language_id import language_fault
+from rewards.language_id import has_detector
 from rewards.task import Example, ScoreRequest, Task, evaluation_only
 
 _PROBE = "The quick brown fox jumps over the lazy dog. It sleeps."
@@ -46,10 +46,12 @@ def instruction_fault(name: str, arguments: dict[str, Any]) -> str | None:
     """Why an instruction cannot be checked here, None when it can: an unknown id, wrong arguments or a language."""
     if name not in KINDS:
         return f"no checker for instruction {name!r}"
+    language = arguments.get("language")
+    if language is not None and not has_detector(str(language)):
+        return f"no detector for language {language!r}"
     try:
-        if "language" in arguments:
-            language_fault(_PROBE, str(arguments["language"]), min_letters=8)
-        kind_of(name).check(_PROBE, **arguments)
+        if language is None:  # with one, the check would load the detector
+            kind_of(name).check(_PROBE, **arguments)
     except (TypeError, ValueError, AttributeError, UserError) as error:
         return f"instruction {name!r} with {arguments}: {error}"
     return None

@@ -21,7 +21,7 @@ from rewards.task import Example, ScoreRequest, Task, evaluation_only
 
 LETTERS = "ABCDEFGHIJ"
 _LETTER = rf"\(?([{LETTERS}])(?![\w'’])"
-_FIELD = re.compile(rf'["“]answer["”]\s*:\s*["“]\s*{_LETTER}', re.IGNORECASE)
+_FIELD = re.compile(rf"""["“'`]answer["”'`]\s*[:：]\s*["“'`]?\s*{_LETTER}""", re.IGNORECASE)
 _STATED = re.compile(rf"answer(?:\s+is)?[*_`\s]*[:：][*_`$\s]*(?:\\boxed\{{)?{_LETTER}", re.IGNORECASE)
 _BOXED = re.compile(rf"\A(?:\\(?:text|textbf|mathrm|mathbf)\s*\{{)?\s*{_LETTER}", re.IGNORECASE)
 
@@ -70,6 +70,7 @@ TASK = Task(
         _example("**Answer:** C", "the form of simple-evals"),
         _example("The answer is: (C)", "in words"),
         _example("So $\\boxed{\\text{C}}$.", "a box"),
+        _example("`'answer': 'C'`", "other quotation marks"),
     ),
     known_bad=(
         _example('"answer": "B"', "another letter"),

@@ -61,7 +61,7 @@ def test_arguments_that_a_table_filled_up_are_the_same(write: Write) -> None:
 @pytest.mark.parametrize(
     ("ids", "kwargs", "part"),
     [
-        (["language:response_language"], [{"language": "kn"}], "language 'kn': no detector"),
+        (["language:response_language"], [{"language": "kn"}], "no detector for language 'kn'"),
         (["startend:new"], [{}], "no checker for instruction 'startend:new'"),
         ([NO_COMMA], [{"number": 1}], "instruction 'punctuation:no_comma' with {'number': 1}"),
     ],
