@@ -66,7 +66,7 @@ def normal_form(latex: str) -> str:
     whole = _WHOLE_TEXT.match(latex)
     if whole:
         return " ".join(whole[1].split()).casefold()
-    text = _UNIT.sub("", _DEGREES.sub("", latex.strip().removesuffix(".")))
+    text = _UNIT.sub("", _DEGREES.sub("", latex.strip().removesuffix(".").replace("{,}", ",")))
     text = _SPACING.sub("", _FRAC.sub(r"\\frac", text))
     text = _ASSIGNED.sub("", text)
     text = _SHORT_FRAC.sub(lambda found: f"\\frac{{{found[1].strip('{}')}}}{{{found[2].strip('{}')}}}", text)

@@ -20,9 +20,9 @@ from rewards.extract import published_refusal
 from rewards.task import Example, ScoreRequest, Task, evaluation_only
 
 LETTERS = "ABCDEFGHIJ"
-_LETTER = rf"\(?([{LETTERS}])(?![\w'’])"
+_LETTER = rf"\(?([{LETTERS}])(?!\w)"
 _FIELD = re.compile(rf"""["“'`]answer["”'`]\s*[:：]\s*["“'`]?\s*{_LETTER}""", re.IGNORECASE)
-_STATED = re.compile(rf"answer(?:\s+is)?[*_`\s]*[:：][*_`$\s]*(?:\\boxed\{{)?{_LETTER}", re.IGNORECASE)
+_STATED = re.compile(rf"answer(?:\s+is)?[*_`\s]*[:：][*_`$\s]*(?:\\boxed\{{)?{_LETTER}(?!['’])", re.IGNORECASE)
 _BOXED = re.compile(rf"\A(?:\\(?:text|textbf|mathrm|mathbf)\s*\{{)?\s*{_LETTER}", re.IGNORECASE)
 
 
