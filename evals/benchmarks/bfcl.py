@@ -67,7 +67,7 @@ def categories_left_out(path: Path) -> tuple[str, ...]:
 
 def _files(path: Path) -> dict[str, Path]:
     candidates = sorted(path.glob("BFCL_v*.json")) if path.is_dir() else [path]
-    found = {}
+    found: dict[str, Path] = {}
     for file in candidates:
         if name := _FILE.fullmatch(file.name):
             found["simple_python" if name[1] == "simple" else name[1]] = file

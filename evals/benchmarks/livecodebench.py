@@ -72,7 +72,8 @@ def prompt(
     if (first is not None and day < first) or (last is not None and day > last):
         return LeftOut(f"contest outside {first} to {last}")
     question, starter_code = row.text("question_content"), _optional_text(row, "starter_code")
-    tests, kinds = {}, set()
+    tests: dict[str, str] = {}
+    kinds: set[str] = set()
     for field in ("public_test_cases", "private_test_cases"):
         tests[field] = row.text(field)
         try:

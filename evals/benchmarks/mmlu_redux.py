@@ -18,7 +18,7 @@ SOUND = "ok"
 
 def rows(path: Path) -> list[Row]:
     """The rows of every subject's file, each with the field `subject` that its folder gives it."""
-    found = []
+    found: list[Row] = []
     for file in data_files(path, split="test"):
         subject = file.parent.name if path.is_dir() and file.parent != path else ""
         found += [Row(row.place, {"subject": subject, **row.fields}) for row in table_rows(file)]

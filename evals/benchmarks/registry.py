@@ -89,7 +89,8 @@ def read_benchmark(
     if limit is not None and limit < 1:
         raise UserError(f"limit: must be at least 1, got {limit}")
     make = benchmark.prompt_non_thinking if mode == "non_thinking" else None
-    num_rows, left_out, prompts = 0, Counter[str](), []
+    prompts: list[Prompt] = []
+    num_rows, left_out = 0, Counter[str]()
     for row in benchmark.rows(path):
         num_rows += 1
         made = (make or benchmark.prompt)(row)

@@ -26,6 +26,8 @@ _WHOLE_TEXT = re.compile(rf"\A\s*{_TEXT}\s*\{{([^{{}}]*)\}}\s*\Z")
 _UNIT = re.compile(rf"(?<=\S)\s*{_TEXT}\s*\{{[^{{}}]*\}}\s*(?:\^\s*\{{?[23]\}}?)?\s*\Z")
 _DEGREES = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))|\\degree(?![a-zA-Z])|°")
 _SPACING = re.compile(r"(?<!\\)\\[!,;: ]|\\(?:left|right|quad|qquad|displaystyle)(?![a-zA-Z])|~|\\?\$|\\?%|\s+")
+_COMMAND_END = re.compile(r"(\\[a-zA-Z]+)\s+(?=[a-zA-Z])")
+_KEPT = "\0"
 _FRAC = re.compile(r"\\[dt]frac(?![a-zA-Z])")
 _SHORT_FRAC = re.compile(r"\\frac\s*([0-9a-zA-Z]|\{[^{}]*\})\s*([0-9a-zA-Z]|\{[^{}]*\})")
 _SHORT_SQRT = re.compile(r"\\sqrt\s*([0-9a-zA-Z])")
@@ -67,8 +69,9 @@ def normal_form(latex: str) -> str:
     if whole:
         return " ".join(whole[1].split()).casefold()
     text = _UNIT.sub("", _DEGREES.sub("", latex.strip().removesuffix(".").replace("{,}", ",")))
-    text = _SPACING.sub("", _FRAC.sub(r"\\frac", text))
-    text = _ASSIGNED.sub("", text)
+    text = _COMMAND_END.sub(rf"\1{_KEPT}", _FRAC.sub(r"\\frac", text))  # `\pi r` must not become `\pir`
+    text = _SPACING.sub("", text).replace(_KEPT, " ")
+    text = _ASSIGNED.sub("", text).strip()
     text = _SHORT_FRAC.sub(lambda found: f"\\frac{{{found[1].strip('{}')}}}{{{found[2].strip('{}')}}}", text)
     text = _SHORT_SQRT.sub(r"\\sqrt{\1}", text)
     text = _SCRIPT.sub(r"\1\2", text)
