@@ -3,24 +3,91 @@
     python -m pip install --no-deps --target DIR -r requirements/reward_checks.txt
     python benchmarks/possible_calls.py --bfcl DIR --write benchmarks/possible_calls.md
 
-Every item of the categories with possible answers is loaded as `fourstage` loads it. The gold answer and the mutants
-that `benchmarks/rewards_bfcl.py` makes of it are judged by both. Any difference is listed.
+Every item of the categories with possible answers is loaded as an evaluation loads it. One answer is made of the first
+possible value of each argument, and from it mutants: calls left out, repeated, in another order or with another name;
+arguments left out, added, of another type or value, or of another possible value. Both judge each; any difference is
+listed. The published checker is loaded as in `benchmarks/rewards_bfcl.py`.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import importlib.metadata
 import platform
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from rewards_bfcl import bfcl_verdict, commit, gold_calls, load_checker, mutants
+from rewards_bfcl import bfcl_verdict, commit, load_checker, other_values
 
 from evals.benchmarks.registry import read_benchmark
 from rewards.possible_calls import calls_fault
 
-LANGUAGE_CATEGORY = {"live_simple": "simple", "simple_python": "simple"}
+Call = dict[str, Any]
+CHECKED_AS = {"live_simple": "simple", "simple_python": "simple"}
+"""Category -> the name that makes the checker compare one call with one."""
+
+
+def plain(option: Any) -> Any:
+    """A possible value as it would be written in a call: objects have a list of values for each key, one level deep."""
+    if isinstance(option, Mapping):
+        return {key: value for key, values in option.items() if (value := first(values)) is not None}
+    if isinstance(option, list):
+        return [plain(item) if isinstance(item, Mapping) else item for item in option]
+    return option
+
+
+def first(values: Any) -> Any:
+    """The first value that is no "leave it out"; None when there is none."""
+    return next((value for value in values if value != ""), None) if isinstance(values, list) else values
+
+
+def gold_calls(truth: Sequence[Mapping[str, Any]]) -> list[Call]:
+    """The first possible value of each argument that may not be left out."""
+    calls = []
+    for entry in truth:
+        ((name, arguments),) = entry.items()
+        given = {key: plain(first(options)) for key, options in arguments.items() if "" not in options}
+        calls.append({"name": name, "arguments": given})
+    return calls
+
+
+def mutants(gold: list[Call], truth: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[Call]]]:
+    """Answers by class, gold first."""
+    yield "gold", gold
+    yield "no call", []
+    yield "duplicate call", [*gold, gold[0]]
+    if len(gold) > 1:
+        yield "reversed calls", gold[::-1]
+        yield "call left out", gold[:-1]
+        yield "one call for all", [gold[0]] * len(gold)
+    for index, (call, entry) in enumerate(zip(gold, truth, strict=True)):
+        ((name, arguments),) = entry.items()
+        yield "other name", changed(gold, index, name=f"{name}_")
+        yield "extra argument", with_argument(gold, index, "zz_extra", 1)
+        for key, value in call["arguments"].items():
+            rest = {other: given for other, given in call["arguments"].items() if other != key}
+            yield "missing argument", changed(gold, index, arguments=rest)
+            for kind, other in other_values(value):
+                yield kind, with_argument(gold, index, key, other)
+            yield "null", with_argument(gold, index, key, None)
+            yield "in a list", with_argument(gold, index, key, [value])
+        for key, options in arguments.items():
+            for option in options:
+                if option != "":
+                    yield "a possible value", with_argument(gold, index, key, plain(option))
+
+
+def changed(gold: list[Call], index: int, **changes: Any) -> list[Call]:
+    calls = copy.deepcopy(gold)
+    calls[index] |= changes
+    return calls
+
+
+def with_argument(gold: list[Call], index: int, key: str, value: Any) -> list[Call]:
+    return changed(gold, index, arguments={**gold[index]["arguments"], key: value})
 
 
 def compare(folder: Path) -> tuple[Counter[tuple[str, bool, bool]], list[str], list[str]]:
@@ -31,13 +98,9 @@ def compare(folder: Path) -> tuple[Counter[tuple[str, bool, bool]], list[str], l
     differences = []
     for prompt in loaded.prompts:
         functions, truth = prompt.reference["functions"], prompt.reference["possible"]
-        if not truth:
-            continue
-        for kind, calls in mutants(gold_calls(functions, truth), truth):
-            if kind == "arguments are a list":  # no call with named arguments, which the chat format refuses before
-                continue
+        for kind, calls in mutants(gold_calls(truth), truth) if truth else ():
             ours = calls_fault(calls, functions, truth) is None
-            category = LANGUAGE_CATEGORY.get(prompt.domain, prompt.domain)
+            category = CHECKED_AS.get(prompt.domain, prompt.domain)
             theirs, why = bfcl_verdict(checker, language, functions, calls, truth, category)
             counts[prompt.domain, ours, theirs] += 1
             if ours != theirs:
@@ -59,8 +122,8 @@ def table(counts: Counter[tuple[str, bool, bool]], differences: list[str], notes
         both, neither = counts[category, True, True], counts[category, False, False]
         differ = counts[category, True, False] + counts[category, False, True]
         lines.append(f"| {category} | {both + neither + differ} | {both} | {neither} | {differ} |")
-    lines += ["", "Differences:", "", *(f"- {difference}" for difference in differences[:50])]
-    return "\n".join(lines if differences else [*lines, "none"]).rstrip() + "\n"
+    lines += ["", "Differences:", "", *([f"- {difference}" for difference in differences[:50]] or ["- none"])]
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:

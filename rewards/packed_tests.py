@@ -85,10 +85,12 @@ def read_tests(text: str) -> tuple[ProgramTest, ...]:
 def _test(row: Any) -> ProgramTest:
     if not isinstance(row, Mapping):
         raise ValueError(f"a test is {type(row).__name__}, not an object")
-    values = {name: row.get(name) for name in ("input", "output", "testtype")}
-    wrong = next((name for name, value in values.items() if not isinstance(value, str)), None)
-    if wrong is not None:
-        raise ValueError(f"field {wrong!r} of a test is {values[wrong]!r:.40}, not text")
-    if values["testtype"] not in ("stdin", "functional"):
-        raise ValueError(f"testtype {values['testtype']!r} is neither 'stdin' nor 'functional'")
-    return ProgramTest(values["input"], values["output"], cast(TestKind, values["testtype"]))
+    texts: dict[str, str] = {}
+    for name in ("input", "output", "testtype"):
+        value = row.get(name)
+        if not isinstance(value, str):
+            raise ValueError(f"field {name!r} of a test is {value!r:.40}, not text")
+        texts[name] = value
+    if texts["testtype"] not in ("stdin", "functional"):
+        raise ValueError(f"testtype {texts['testtype']!r} is neither 'stdin' nor 'functional'")
+    return ProgramTest(texts["input"], texts["output"], cast(TestKind, texts["testtype"]))

@@ -68,12 +68,12 @@ def value_fits(value: Any, options: Sequence[Any], schema: Mapping[str, Any]) ->
     inner = TYPES[schema["items"]["type"]] if kind in ("array", "tuple") else None
     if kind == "float" and type(value) is int:
         value = float(value)
-    known = _type_of(options)
+    found, known = type(value), _type_of(options)
     is_variable = known is not None and known is not expected
-    if type(value) is expected:
+    if found is expected:
         if inner is not None and not any(_items_typed(value, option, inner) for option in options):
             return False
-    elif type(value) is known:
+    elif found is known:
         is_variable = True
     else:
         return False
