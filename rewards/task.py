@@ -108,6 +108,9 @@ class Task:
 
     `floor` is the reward that an answer without merit may get (0 for all but tasks that pay in parts), and `fragments`
     are pieces of text that a fuzzer should try beside its own.
+
+    `refuse` is what is never paid for, whatever `verify` says. Only scorers of published benchmarks
+    (`rewards.benchmark_tasks`) replace it, because their harnesses score answers that no training task accepts.
     """
 
     name: str
@@ -136,6 +139,7 @@ class Task:
     turns_needed: tuple[int, ...] = ()
     floor: float = 0.0
     fragments: tuple[str, ...] = ()
+    refuse: Callable[[ScoreRequest, ParsedCompletion], Score | None] = refusal
 
     def decide(self, request: ScoreRequest) -> Score | None:
         """The verdict of the rules, in this process; None leaves the answer to the judge or the preference model.
@@ -162,7 +166,7 @@ class Task:
         return self._quick(request, parse_request(request))
 
     def _quick(self, request: ScoreRequest, parsed: ParsedCompletion) -> Score | None:
-        refused = refusal(request, parsed)
+        refused = self.refuse(request, parsed)
         if refused is not None:
             return refused
         if not self.in_worker:
@@ -192,6 +196,18 @@ def make_prompt(task: Task, *, seed: int, index: int, difficulty: int) -> Prompt
         domain=item.domain,
         difficulty=difficulty,
     )
+
+
+def evaluation_only(name: str) -> Callable[[random.Random, int], TaskItem]:
+    """The generator of a task that only scores a published benchmark: it refuses to make prompts."""
+
+    def generate(rng: random.Random, difficulty: int) -> TaskItem:
+        raise UserError(
+            f"task {name!r} scores a published benchmark and makes no prompts; it is for evaluation only, see "
+            "docs/benchmarks.md"
+        )
+
+    return generate
 
 
 def item_of(prompt: Prompt) -> TaskItem:
