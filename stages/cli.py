@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data.records import UserError
+from stages.ablation_command import ablate
 
 app = typer.Typer(
     help="Post-train a base model into a hybrid reasoning model with the four-stage recipe of the Qwen3 report.",
@@ -27,6 +28,7 @@ rewards_app = typer.Typer(help="Look at reward tasks, and score completions.", n
 data_app = typer.Typer(help="Look at the data of a stage before training on it.", no_args_is_help=True)
 app.add_typer(rewards_app, name="rewards")
 app.add_typer(data_app, name="data")
+app.command()(ablate)
 
 _INTERRUPTED = 130
 

@@ -32,6 +32,7 @@ from learner.checkpoint import (
     verify_checkpoint,
     write_checkpoint,
 )
+from learner.flops import ModelFlops
 from rewards.judge import JudgeConfig
 from stages import base, cold_start, general_rl, reasoning_rl, thinking_fusion
 from stages.preference_model import preference_identity
@@ -41,6 +42,7 @@ from stages.run_config import RunConfig
 from stages.run_dir import RunDir
 from stages.services import Services
 from stages.stage_context import StageContext
+from stages.stage_cost import stage_cost
 
 MIN_FREE_BYTES = 500 * 2**20
 """What a stage needs on the disk before it starts: a few states and a checkpoint of a small model."""
@@ -270,12 +272,23 @@ class Pipeline:
             code_commit=code_commit(),
             packages=package_versions(),
             metrics={name: value for name, value in metrics.items() if isinstance(value, int | float)},
-            cost={"tokens": float(context.num_tokens), "seconds": seconds},
+            cost=stage_cost(
+                read_rows(context.metrics.path),
+                num_tokens=context.num_tokens,
+                seconds=seconds,
+                flops=_model_flops(start if start is not None else planned.folder / "initial"),
+            ),
         )
         learner = self.services.learner
         return write_checkpoint(
             planned.checkpoint_folder, manifest, lambda folder: _export_into(learner, folder, tokenizer)
         )
+
+
+def _model_flops(folder: Path) -> ModelFlops:
+    from transformers import AutoConfig
+
+    return ModelFlops.of(AutoConfig.from_pretrained(folder))
 
 
 def _export_into(learner: Any, folder: Path, tokenizer: Any) -> None:

@@ -90,6 +90,11 @@ class RLConfig:
                 f"minibatches: {self.minibatches} steps on one batch need the policy from before the first; set "
                 "learner.proximal_logprobs=recompute, or a loss without importance_cap, or minibatches=1"
             )
+        if learner.objective.kl_coef:
+            raise UserError(
+                f"learner.loss: {learner.loss!r} has kl_coef {learner.objective.kl_coef:g}, and no stage holds a "
+                "reference model; use learner.loss=custom with a learner.loss_config whose kl_coef is 0"
+            )
         self._check_staleness()
 
     def _check_staleness(self) -> None:

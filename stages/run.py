@@ -79,6 +79,14 @@ def run_pipeline(config: RunConfig, selection: Selection, *, plain: bool | None 
             services.close()
 
 
+def run_all(config: RunConfig, run: RunDir, services: Services) -> dict[str, Any]:
+    """Run all stages and evaluations of `config` in services that are there already; returns the summary.
+
+    The caller holds the lock of `run` and closes `services`.
+    """
+    return _run(config, Selection(), config.stages, run, services)
+
+
 def _run(
     config: RunConfig, selection: Selection, names: Sequence[str], run: RunDir, services: Services
 ) -> dict[str, Any]:
@@ -173,7 +181,7 @@ def _provide_preference_model(
         return
     settings = to_dict(config.embedded_preference)
     _, key = start_of(start)
-    folder = run.path / f"preference_model-{config_hash([settings, key, config.seed])[:12]}"
+    folder = run.shared_path / f"preference_model-{config_hash([settings, key, config.seed])[:12]}"
     if folder.exists():
         check_preference_folder(folder)
         services.progress.say(f"preference model: {folder.name}, trained before, reused")
@@ -185,11 +193,16 @@ def _provide_preference_model(
 # ---- evaluation
 
 
+def evaluation_path(planned: PlannedStage, config: EvaluationConfig, seed: int) -> Path:
+    """Where the evaluation of this stage's checkpoint with these settings lies, once it was made."""
+    return planned.folder / "evaluations" / f"{config_hash([to_dict(config), planned.key, seed])[:12]}.json"
+
+
 def _evaluated(
     config: EvaluationConfig, planned: PlannedStage, checkpoint: Checkpoint, services: Services, seed: int
 ) -> dict[str, Any]:
     """The evaluation of a stage's checkpoint, cached beside it by content."""
-    path = planned.folder / "evaluations" / f"{config_hash([to_dict(config), checkpoint.key, seed])[:12]}.json"
+    path = evaluation_path(planned, config, seed)
     title = f"evaluate {planned.name}"
     if path.exists():
         services.progress.skip_stage(title, "measured before, reused")

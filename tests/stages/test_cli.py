@@ -21,6 +21,7 @@ from tests.stages.cli_calls import MICRO, Call, written
         ([], "four-stage recipe"),
         (["run"], "Finished stages are reused"),
         (["status"], "interrupted"),
+        (["ablate"], "sharing every stage"),
         (["report"], "results"),
         (["import"], "chat tokens"),
         (["rewards"], "score"),

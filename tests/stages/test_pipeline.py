@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from configs.load import load_config
+from data.files import atomic_write
 from data.records import UserError
 from data.tokenizer import contract
 from learner.checkpoint import CheckpointError, Manifest, write_checkpoint
 from learner.model_folder import export_model
 from rewards.registry import get_task
 from stages.pipeline import Pipeline, code_commit, plan_stages, stage_key, start_of
+from stages.prompts import mixed_prompts, prompt_record
 from stages.run_config import STAGES, RunConfig
 from stages.run_dir import RunDir
 from stages.services import Services
@@ -202,6 +204,18 @@ def test_a_whole_checkpoint_is_reused_and_nothing_is_started(pipeline: Pipeline,
     made = pipeline.make(planned, None, [planned])
     assert (made.path, made.key) == (planned.checkpoint_folder, planned.key)
     assert not pipeline.services._ray_started
+
+
+def test_where_stage_1_is_left_out_its_queries_are_those_that_it_would_have_drawn(pipeline: Pipeline) -> None:
+    settings = config()
+    without = plan_stages(settings, pipeline.run, ("base", "reasoning_rl", "thinking_fusion"))
+    drawn = mixed_prompts(settings.cold_start.queries, count=48, seed=0, purpose="cold_start")
+    clean, _ = pipeline.held_out.exclude(drawn)
+    assert pipeline._stage_1_queries(without) == clean
+    whole = plan_stages(settings, pipeline.run, STAGES)
+    atomic_write(whole[1].folder / "data" / "queries.jsonl", json.dumps(prompt_record(clean[0])) + "\n")
+    assert pipeline._stage_1_queries(whole) == clean[:1]
+    assert pipeline._stage_1_queries(without) == clean
 
 
 def test_the_commit_of_the_code_is_known_here() -> None:

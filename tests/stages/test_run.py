@@ -92,6 +92,10 @@ def test_every_shipped_recipe_is_valid(recipe: str) -> None:
         ("cold_start.filters.max_jaccard=2", "cold_start.filters.max_jaccard: must lie in [0, 1]"),
         ("reasoning_rl.probe_samples=1", "reasoning_rl.probe_samples: 1 cannot show a pass rate"),
         ("reasoning_rl.rl.learner.lr=0", "reasoning_rl.rl.learner"),
+        (
+            "reasoning_rl.rl.learner.loss_config.kl_coef=0.1",
+            "reasoning_rl.rl.learner.loss: 'custom' has kl_coef 0.1, and no stage holds a reference model",
+        ),
         ("thinking_fusion.samples_per_query=0", "thinking_fusion.samples_per_query: 0 must be 1 or more"),
         ("thinking_fusion.non_thinking_error_rate=2", "thinking_fusion.non_thinking_error_rate: 2.0 must lie in"),
         ("thinking_fusion.train.max_steps=0", "thinking_fusion.train.max_steps: 0 must be 1 or more"),
