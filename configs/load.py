@@ -26,6 +26,7 @@ from data.records import UserError
 
 CONFIGS = Path(__file__).resolve().parent
 RECIPES = CONFIGS / "recipes"
+SUITES = CONFIGS / "evals"
 INCLUDE_KEY = "defaults"
 """The top-level YAML key that names files to merge before the file itself; a root config has no field of this name."""
 
@@ -73,12 +74,15 @@ def config_hash(obj: Any) -> str:
 
 
 def list_recipes(*, folder: Path = RECIPES) -> list[str]:
-    """The names of the recipes that are shipped, sorted."""
+    """The names of the recipes that are shipped, sorted; with another folder those of its files."""
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
-def find_recipe(name_or_path: str | Path, *, folder: Path = RECIPES) -> Path:
-    """The file of a shipped recipe (by name) or of a YAML file (by path); raises `UserError` when there is neither."""
+def find_recipe(name_or_path: str | Path, *, folder: Path = RECIPES, kind: str = "recipe") -> Path:
+    """The file of a shipped recipe (by name) or of a YAML file (by path); raises `UserError` when there is neither.
+
+    `kind` is what messages call it: the suites of evaluations are found in the same way.
+    """
     name, known = str(name_or_path), list_recipes(folder=folder)
     if name in known:
         return folder / f"{name}.yaml"
@@ -87,8 +91,8 @@ def find_recipe(name_or_path: str | Path, *, folder: Path = RECIPES) -> Path:
         return path
     close = difflib.get_close_matches(path.stem, known, n=1)
     suggestion = f"; did you mean {close[0]!r}?" if close else ""
-    recipes = ", ".join(known) or "none installed"
-    raise UserError(f"recipe: no recipe and no YAML file {name!r}{suggestion} (recipes: {recipes})")
+    shipped = ", ".join(known) or "none installed"
+    raise UserError(f"{kind}: no {kind} and no YAML file {name!r}{suggestion} ({kind}s: {shipped})")
 
 
 def _read_file(path: Path, including: tuple[Path, ...]) -> Iterator[Layer]:
