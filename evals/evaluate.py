@@ -36,7 +36,8 @@ class BenchmarkConfig:
     `file` with `standard` takes the place of a task: a local file of the standard benchmark of that name, with its own
     format and verifier. `num_prompts` null: 512 of a task, all of a file.
     `thinking_budget` bounds the thinking in tokens whenever this benchmark is asked in thinking mode (the report: 8,192
-    for RULER, nowhere else). `category` is the line under which results are put together; null: the task's area.
+    for RULER, nowhere else), and `max_tokens` takes the place of the mode's own limit. `category` is the line under
+    which results are put together; null: the task's area.
     `stages` are the checkpoints of a pipeline it is measured on, of those that the evaluation names; null: on all.
     """
 
@@ -48,6 +49,7 @@ class BenchmarkConfig:
     num_prompts: int | None = None
     num_samples: int = 1
     thinking_budget: int | None = None
+    max_tokens: int | None = None
     category: str | None = None
     stages: tuple[str, ...] | None = None
 
@@ -56,7 +58,7 @@ class BenchmarkConfig:
             raise UserError("task, file: give one of the two, the name of a task or the path of a file")
         if (self.standard is None) != (self.file is None):
             raise UserError("standard: goes with file, and names the benchmark that the file holds")
-        for name in ("num_prompts", "num_samples"):
+        for name in ("num_prompts", "num_samples", "max_tokens"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name}: {value} must be 1 or more")
@@ -194,6 +196,8 @@ def job_sampling(
 ) -> SamplingConfig:
     """The report's sampling of a mode, with the budget asked for, else with the benchmark's own in thinking mode."""
     sampling = config.non_thinking if mode == "non_thinking" else config.thinking
+    if benchmark.max_tokens is not None:
+        sampling = dataclasses.replace(sampling, max_tokens=benchmark.max_tokens)
     bound = budget if budget is not None else benchmark.thinking_budget if mode == "thinking" else None
     return sampling if bound is None else dataclasses.replace(sampling, thinking_budget=bound)
 

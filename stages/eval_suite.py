@@ -96,8 +96,10 @@ class SuiteConfig:
 def load_suite(
     name_or_path: str, overrides: Sequence[str], *, only: Sequence[str] = (), skip: Sequence[str] = ()
 ) -> SuiteConfig:
-    """A shipped suite or a YAML file of the user's with `key=value` overrides, cut down to the benchmarks `only` without
-    `skip`; UserError for a name that the suite does not have, or when nothing is left."""
+    """A shipped suite or a YAML file of the user's with `key=value` overrides, cut down to `only` without `skip`.
+
+    Raises UserError for a benchmark that the suite does not have, or when none is left.
+    """
     suite = load_config(SuiteConfig, [find_recipe(name_or_path, folder=SUITES, kind="suite")], overrides)
     known = suite.evaluation.benchmarks
     for option, names in (("--only", only), ("--skip", skip)):
