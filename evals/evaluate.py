@@ -4,7 +4,7 @@
 
 Sampling is the report's (section 4.6): thinking with temperature 0.6, top-p 0.95, top-k 20; non-thinking with 0.7, 0.8,
 20. Non-thinking is the hard switch (the empty block is prefilled); `mixed` leaves the mode to the prompts' own flags.
-Departure: the report's presence penalty of 1.5 in non-thinking mode is left out.
+Departure: the report's presence penalty of 1.5 in non-thinking mode is not the default (suite `standard` sets it).
 """
 
 from __future__ import annotations

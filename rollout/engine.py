@@ -29,7 +29,6 @@ from rollout.config import EngineConfig
 from rollout.forced_tokens import forced_tokens, recognise_natural_end
 from rollout.policy import EpisodeSetup, GenerationRequest
 
-
 CPU_BLOCK_SIZE = 32
 """Tokens of a cache block on a CPU: the least that vLLM's attention takes there."""
 
@@ -135,6 +134,7 @@ class Engine:
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 top_k=sampling.top_k,
+                presence_penalty=sampling.presence_penalty,
                 max_tokens=min(sampling.max_tokens, room),
                 seed=request.seed,
                 logprobs=0 if request.want_logprobs else None,

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from learner.model_folder import export_model
 from tests.integration.run_process import Command
-from tests.integration.tiny_policies import save_policy
+from tests.integration.tiny_policies import tiny_model, tiny_tokenizer
 
 pytestmark = [pytest.mark.engine, pytest.mark.integration]
 
@@ -24,7 +25,7 @@ budgets: [4]
 ray: {object_store_gib: 0.2}
 rollout:
   num_threads: 1
-  engine: {dtype: float32, max_model_len: 512, max_num_seqs: 16, kv_cache_gib: 1}
+  engine: {dtype: float32, max_model_len: 2048, max_num_seqs: 16, kv_cache_gib: 1}
 evaluation:
   thinking: {temperature: 0.6, top_p: 0.95, top_k: 20, max_tokens: 60}
   non_thinking: {temperature: 0.7, top_p: 0.8, top_k: 20, max_tokens: 40}
@@ -55,7 +56,9 @@ class Finished:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp("eval")
-    model = save_policy(folder / "model")
+    tokenizer = tiny_tokenizer()
+    policy = tiny_model("qwen3", len(tokenizer), tied=False, seed=0, max_positions=2048)  # tools take a long prompt
+    model = export_model(policy, tokenizer, folder / "model")
     suite = folder / "tiny.yaml"
     suite.write_text(SUITE)
 
