@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import random
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.chat import STOP_THINKING
+from data.chat import STOP_THINKING, parse_completion
+from data.episodes import turn_text
 from evals.part_scores import budget_coherence, call_parts, part_scores
 from rewards.registry import get_task
-from rewards.task import ScoreRequest, Task
+from rewards.task import ScoreRequest, gold_completion, item_of, make_prompt
 
 ADD = {"name": "add", "arguments": {"a": 1, "b": 2}}
 ADD_OTHER = {"name": "add", "arguments": {"a": 1, "b": 3}}
@@ -55,16 +58,34 @@ def test_parts_are_shares_and_do_not_hang_on_the_order(made: Any, expected: Any,
         assert sorted(map(json.dumps, made)) == sorted(map(json.dumps, expected))
 
 
+def solved(name: str, level: int, index: int) -> ScoreRequest:
+    """The request that a solved prompt of the task leads to, its episode carried out in the task's own environment."""
+    task = get_task(name)
+    prompt = make_prompt(task, seed=0, index=index, difficulty=level)
+    if task.environment is None or task.demonstrate is None:
+        return ScoreRequest(name, prompt.messages, prompt.reference, gold_completion(task, prompt))
+    world = task.environment(prompt.reference)
+    turns = [
+        turn_text(message)
+        for message in task.demonstrate(random.Random(index), item_of(prompt), 0.0)
+        if message["role"] == "assistant"
+    ]
+    ended = [world.step(parse_completion(turn)).ended for turn in turns][-1]
+    request = ScoreRequest(name, prompt.messages, prompt.reference, turns[-1], turns=tuple(turns), ended=ended)
+    return dataclasses.replace(request, outcome=world.outcome())
+
+
 @pytest.mark.parametrize("name", ["tool_call", "tool_use", "tool_workflow"])
 def test_whatever_earns_a_reward_has_all_its_parts(name: str) -> None:
-    task: Task = get_task(name)
-    for example in task.known_good:
-        request = example.request(name)
-        if name == "tool_workflow" and "changes" not in request.reference:
-            continue
-        parts = part_scores(request)
-        assert parts["intent"] == 1.0
-        assert set(parts.values()) == {1.0}
+    for level in range(get_task(name).max_difficulty + 1):
+        for index in range(8):
+            request = solved(name, level, index)
+            assert get_task(name).score(request).reward == 1.0
+            parts = part_scores(request)
+            assert parts["intent"] == 1.0
+            assert set(parts.values()) == {1.0}
+            calls = request.reference.get("calls", request.reference.get("changes"))
+            assert set(parts) == ({"intent", "format", "parameters"} if calls else {"intent"})
 
 
 def test_a_single_turn_of_calls_is_read_out_of_the_completion() -> None:
