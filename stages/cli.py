@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data.records import UserError
+from stages.eval_command import eval_
 
 app = typer.Typer(
     help="Post-train a base model into a hybrid reasoning model with the four-stage recipe of the Qwen3 report.",
@@ -27,6 +28,7 @@ rewards_app = typer.Typer(help="Look at reward tasks, and score completions.", n
 data_app = typer.Typer(help="Look at the data of a stage before training on it.", no_args_is_help=True)
 app.add_typer(rewards_app, name="rewards")
 app.add_typer(data_app, name="data")
+app.command(name="eval")(eval_)
 
 _INTERRUPTED = 130
 
@@ -91,31 +93,6 @@ def report(run_dir: Annotated[Path, typer.Argument(help="A run directory.")], as
     _print_summary(read_summary(run_dir / "summary.json"), as_json)
     if not as_json:
         print(f"report: {run_dir / 'report.md'}")
-
-
-@app.command(name="eval")
-def eval_(
-    checkpoint: Annotated[Path, typer.Argument(help="A Hugging Face folder, such as a stage's checkpoint.")],
-    overrides: Overrides = None,
-    suite: Annotated[str, typer.Option(help="Name of a shipped suite, or the path of a YAML file.")] = "generated",
-    only: Annotated[list[str] | None, typer.Option(help="Measure this benchmark alone; may be given again.")] = None,
-    skip: Annotated[list[str] | None, typer.Option(help="Leave this benchmark out; may be given again.")] = None,
-    out: Annotated[Path, typer.Option(help="Where measurements and results are kept.")] = Path("runs/eval"),
-    plain: Annotated[bool, typer.Option("--plain", help="Plain progress lines even on a terminal.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Measure a checkpoint on a suite of benchmarks, in both modes: avg@k and pass@k with 95 % intervals.
-
-    What was measured before is reused, and an interrupted evaluation goes on: call the same command again.
-
-    Example: `fourstage eval path/to/model "seeds=[0,1,2]" --only ruler`
-    """
-    from stages.eval_suite import load_suite
-    from stages.evaluate_checkpoint import evaluate_checkpoint, show
-
-    chosen = load_suite(suite, overrides or [], only=only or (), skip=skip or ())
-    document, _ = evaluate_checkpoint(chosen, checkpoint, out, plain=True if plain else None)
-    show(document, as_json=as_json)
 
 
 @app.command(name="import")

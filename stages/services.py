@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -33,33 +33,10 @@ from stages.progress import Progress
 from stages.rollouts import OnProgress, Rollouts, error_examples, roll_out, setups_of
 
 if TYPE_CHECKING:
-    from learner.placement import LearnerPlacement
     from learner.workers import RemoteLearner
-    from rewards.judge import JudgeConfig
-    from rewards.preference import PreferenceConfig
-    from rollout.config import RolloutConfig
     from rollout.workers import RolloutPool
     from stages.preference_model import RunningPreference
-    from stages.run_config import RayConfig, VerifierConfig
-
-
-class ServicesConfig(Protocol):
-    """What the services need of a configuration, a run's or an evaluation's."""
-
-    @property
-    def seed(self) -> int: ...
-    @property
-    def rollout(self) -> RolloutConfig: ...
-    @property
-    def learner(self) -> LearnerPlacement: ...
-    @property
-    def verifiers(self) -> VerifierConfig: ...
-    @property
-    def judge(self) -> JudgeConfig: ...
-    @property
-    def preference(self) -> PreferenceConfig: ...
-    @property
-    def ray(self) -> RayConfig: ...
+    from stages.services_config import ServicesConfig
 
 
 Phase = Callable[[str], contextlib.AbstractContextManager[None]]

@@ -9,33 +9,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from data.records import UserError
 from evals.evaluate import BenchmarkConfig, benchmark_prompts
 from evals.generated import benchmark_task
-from rewards.judge import JudgeConfig
-from rewards.preference import PreferenceConfig
 from rewards.registry import get_task
 from rewards.sandbox import require_sandbox
 from rewards.task import Task
-from rollout.config import RolloutConfig
 from stages.prompts import PromptMix
 from stages.run_config import RunConfig
-
-
-class NeedsConfig(Protocol):
-    """What tasks may need of a configuration, a run's or an evaluation's."""
-
-    @property
-    def rollout(self) -> RolloutConfig: ...
-    @property
-    def judge(self) -> JudgeConfig: ...
-    @property
-    def preference(self) -> PreferenceConfig: ...
-    @property
-    def embedded_preference(self) -> Any: ...
-
+from stages.services_config import NeedsConfig
 
 SINGLE_TURN_STAGES = ("cold_start", "thinking_fusion")
 """Their data are pairs of one question and one answer."""

@@ -22,6 +22,7 @@ from tests.stages.cli_calls import MICRO, Call, written
         (["run"], "Finished stages are reused"),
         (["status"], "interrupted"),
         (["report"], "results"),
+        (["eval"], "an interrupted evaluation goes on"),
         (["import"], "chat tokens"),
         (["rewards"], "score"),
         (["rewards", "list"], "known hack"),
