@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from evals.evaluate import benchmark_prompts
 from evals.generated import benchmark_task
 from rollout.policy import SamplingConfig
 from stages.eval_suite import SuiteConfig, load_suite
+from tests.rewards.leaky_task import registry_as_it_was
 
 TINY = """
 name: tiny
@@ -21,6 +23,12 @@ evaluation:
     flags: {task: mode_flags, modes: [mixed], num_prompts: 4}
   budget_benchmarks: [sums]
 """
+
+
+@pytest.fixture(autouse=True)
+def _registry_as_it_was() -> Iterator[None]:
+    with registry_as_it_was():
+        yield
 
 
 @pytest.fixture

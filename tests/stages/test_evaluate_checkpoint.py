@@ -8,7 +8,7 @@ import json
 import re
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from rollout.policy import GenerationRequest
 from stages.eval_suite import SuiteConfig, load_suite
 from stages.evaluate_checkpoint import Subject, measure_suite, roll_out_of, show, subject_of, thinking_budgets
 from tests.data.byte_tokenizer import byte_tokenizer
+from tests.rewards.leaky_task import registry_as_it_was
 from tests.stages.cli_calls import Call
 from tests.stages.stage_fakes import FakePolicy, FakeServices, quiet_progress
 
@@ -48,6 +49,12 @@ def right(request: GenerationRequest) -> str:
 def sometimes(request: GenerationRequest) -> str:
     """Right in the first sample of each prompt of seed 0 alone."""
     return right(request) if request.sample_index == 0 else "-1"
+
+
+@pytest.fixture(autouse=True)
+def _registry_as_it_was() -> Iterator[None]:
+    with registry_as_it_was():
+        yield
 
 
 class Policy(FakePolicy):

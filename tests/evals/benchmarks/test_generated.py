@@ -14,13 +14,16 @@ from hypothesis import strategies as st
 
 from data.chat import last_flag
 from data.records import Prompt
-from evals.benchmarks import length_control, ruler, think_follow_noise
+from evals.benchmarks import counter_fact_qa, length_control, ruler, think_follow_noise
 from evals.benchmarks.length_control import gap_score
 from evals.generated import GENERATED, benchmark_task
 from rewards.registry import get_task, user_file
 from rewards.task import Example, ScoreRequest, Task, gold_completion, make_prompt
+from tests.rewards.leaky_task import registry_as_it_was
 
-TASKS = [benchmark_task(name) for name in GENERATED]
+TASKS = [counter_fact_qa.TASK, length_control.TASK, ruler.TASK, think_follow_noise.TASK]
+"""Taken from their modules: to look them up here would add them to the tasks that other tests collect."""
+
 EXAMPLES = [
     pytest.param(task, example, reward, id=f"{task.name}-{reward}-{index}")
     for task in TASKS
@@ -34,10 +37,12 @@ def prompts_of(task: Task, level: int, count: int = 30) -> list[Prompt]:
 
 
 def test_a_generated_benchmark_is_found_by_name_and_is_no_reward_task_of_the_catalogue() -> None:
-    assert [task.name for task in TASKS] == list(GENERATED)
-    assert all(user_file(task.name) is not None for task in TASKS)
-    assert benchmark_task("arithmetic") is get_task("arithmetic")
-    assert all(benchmark_task(task.name) is task for task in TASKS)  # loaded once
+    with registry_as_it_was():
+        found = [benchmark_task(name) for name in GENERATED]
+        assert [task.name for task in found] == [task.name for task in TASKS] == list(GENERATED)
+        assert all(user_file(task.name) is not None for task in found)
+        assert all(benchmark_task(task.name) is get_task(task.name) is task for task in found)  # loaded once
+        assert benchmark_task("arithmetic") is get_task("arithmetic")
 
 
 @pytest.mark.parametrize(("task", "example", "reward"), EXAMPLES)
@@ -96,7 +101,7 @@ def test_noisy_flags_ask_for_what_the_chat_format_reads_apart_from_those_in_the_
 
 def test_each_kind_of_noise_asks_for_both_modes() -> None:
     for level, kind in enumerate(think_follow_noise.NOISES):
-        prompts = prompts_of(benchmark_task("think_follow_noise"), level)
+        prompts = prompts_of(think_follow_noise.TASK, level)
         assert {prompt.domain for prompt in prompts} == {kind}
         assert {prompt.reference["mode"] for prompt in prompts} == {"thinking", "non_thinking"}
         assert all(str(sum(_terms(prompt))) == str(prompt.reference["answer"]) for prompt in prompts)
@@ -132,7 +137,7 @@ def test_the_score_lies_between_nothing_and_one_and_falls_with_the_gap(num_words
 def test_a_text_near_the_length_is_graded_by_its_gap() -> None:
     text = "Old ships drift home while calm waves sing to gulls."
     request = ScoreRequest("length_control", (), {"words": 8, "topic": "sea"}, text)
-    score = benchmark_task("length_control").score(request)
+    score = length_control.TASK.score(request)
     assert (score.reward, score.outcome) == (0.75, "graded")
 
 
@@ -148,7 +153,7 @@ def test_a_text_that_cycles_through_few_words_is_padding() -> None:
 
 @pytest.mark.parametrize("level", [0, 2, 5])
 def test_a_context_has_about_the_words_of_its_level_whatever_the_kind(level: int) -> None:
-    prompts = prompts_of(benchmark_task("ruler"), level, 40)
+    prompts = prompts_of(ruler.TASK, level, 40)
     assert {prompt.domain for prompt in prompts} == set(ruler.KINDS)
     for prompt in prompts:
         text = str(prompt.messages[0]["content"]).split("\n\n")[0]
@@ -156,7 +161,7 @@ def test_a_context_has_about_the_words_of_its_level_whatever_the_kind(level: int
 
 
 def test_the_answers_can_be_found_in_the_text_and_have_rivals() -> None:
-    for prompt in prompts_of(benchmark_task("ruler"), 3, 40):
+    for prompt in prompts_of(ruler.TASK, 3, 40):
         text, question = str(prompt.messages[0]["content"]).split("\n\n")
         items = prompt.reference["items"]
         if prompt.domain in ("single", "multi_key", "multi_value"):
