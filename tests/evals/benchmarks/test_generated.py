@@ -173,7 +173,7 @@ def test_the_answers_can_be_found_in_the_text_and_have_rivals() -> None:
             held = dict(re.findall(r"VAR (\w+) = (\d+)\.", text))
             for new, old in re.findall(r"VAR (\w+) = VAR (\w+)\.", text):
                 held[new] = held[old]  # a link never comes before the one that it hangs on
-            (value,) = re.findall(r"hold (\d+)", question)
+            (value,) = re.findall(r"hold the value (\d+)", question)
             assert sorted(name for name, number in held.items() if number == value) == items
             assert len(set(held.values())) == 2
         else:
