@@ -8,7 +8,7 @@ and no path, no time, no order of benchmarks.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,16 @@ def job_key(job: Job, *, checkpoint: str, setting: Mapping[str, Any]) -> str:
                 [p.uid, p.task, p.domain, p.enable_thinking, p.reference, p.messages, p.tools] for p in job.prompts
             ],
             "requests": [
-                [r.prompt_uid, r.sample_index, r.seed, list(r.prompt_token_ids), to_dict(r.sampling)]
+                [r.prompt_uid, r.sample_index, r.seed, _digest(r.prompt_token_ids), to_dict(r.sampling)]
                 for r in job.requests
             ],
         }
     )
+
+
+def _digest(token_ids: Sequence[int]) -> str:
+    """Long contexts come as hashes, which is quicker than to walk through their numbers."""
+    return hashlib.sha256(",".join(map(str, token_ids)).encode()).hexdigest()
 
 
 def job_name(job: Job, key: str) -> str:

@@ -261,7 +261,7 @@ def results_document(
         groups.setdefault((measurement.benchmark, measurement.mode, measurement.budget), []).append(measurement)
     pooled = {place: pool(group, pass_at=suite.pass_at) for place, group in groups.items()}
     whole = list(dict.fromkeys((m.benchmark, m.mode, m.budget) for m in measured))
-    categories = {
+    categories: dict[str, str] = {
         name: benchmark_task(item.task).area
         for name, item in suite.evaluation.benchmarks.items()
         if item.task is not None
