@@ -16,15 +16,8 @@ from tests.data.byte_tokenizer import byte_tokenizer
 SUMS = BenchmarkConfig(task="arithmetic", num_prompts=3, num_samples=2)
 
 
-def job(
-    *,
-    benchmark: BenchmarkConfig = SUMS,
-    mode: Any = "thinking",
-    seed: int = 0,
-    budget: int | None = None,
-    **changes: Any,
-) -> Job:
-    config = EvaluationConfig(benchmarks={"sums": benchmark}, **changes)
+def job(benchmark: BenchmarkConfig = SUMS, *, mode: Any = "thinking", seed: int = 0, budget: int | None = None) -> Job:
+    config = EvaluationConfig(benchmarks={"sums": benchmark})
     prompts = benchmark_prompts("sums", benchmark, config.seed)
     return build_job("sums", mode, prompts, config, tokenizer=byte_tokenizer(), seed=seed, budget=budget)
 

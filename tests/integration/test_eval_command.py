@@ -1,10 +1,11 @@
 """`fourstage eval` as a command, with the real Ray and engine on a random model of two layers: killed with kill -9 in
-the middle it goes on and leaves the bytes of an evaluation that was left alone, and once all is measured it starts no
-engine."""
+the middle it goes on, what it measures again comes out the same to the byte, and once all is measured no engine starts."""
 
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ from typing import Any
 import pytest
 
 from learner.model_folder import export_model
+from stages.eval_suite import load_suite
+from stages.evaluate_checkpoint import evaluate_checkpoint
 from tests.integration.run_process import Command
 from tests.integration.tiny_policies import tiny_model, tiny_tokenizer
+from tests.rewards.leaky_task import registry_as_it_was
 
 pytestmark = [pytest.mark.engine, pytest.mark.integration]
 
@@ -43,68 +47,72 @@ NUM_MEASUREMENTS = 2 * (2 + 1 + 2 + 1 + 1)
 
 @dataclass(frozen=True)
 class Finished:
-    """What the commands left: the evaluation that was killed and resumed, the one left alone, and a call after it."""
+    """What a killed evaluation had written, one measurement of it that was then taken away, and what resuming left."""
 
-    num_survived: int
+    model: Path
+    suite: Path
+    survived: dict[str, bytes]
+    taken: str
     resumed: Command
-    whole: Command
-    cached: Command
-    resumed_folder: Path
-    whole_folder: Path
+    folder: Path
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     folder = tmp_path_factory.mktemp("eval")
     tokenizer = tiny_tokenizer()
     policy = tiny_model("qwen3", len(tokenizer), tied=False, seed=0, max_positions=2048)  # tools take a long prompt
     model = export_model(policy, tokenizer, folder / "model")
     suite = folder / "tiny.yaml"
     suite.write_text(SUITE)
+    arguments = ("eval", model, "--suite", suite, "--out", folder / "out", "--json")
 
-    def command(out: str) -> Command:
-        arguments = ("eval", model, "--suite", suite, "--out", folder / out, "--json")
-        return Command(*arguments, logs=folder / "logs")
-
-    killed = command("killed")
-    killed.wait_for_rows(folder / "killed", "*/measurements/*.json", 1)
+    killed = Command(*arguments, logs=folder / "logs")
+    while len(list((folder / "out").glob("*/measurements/*.json"))) < 2:
+        assert time.monotonic() - killed.began < 170, killed.stderr[-4000:]
+        assert killed.processes(), killed.stderr[-4000:]
+        time.sleep(0.02)
     killed.kill()
-    survived = len(list((folder / "killed").glob("*/measurements/*.json")))
-    resumed = command("killed").finish(timeout_s=170)
-    whole = command("whole").finish(timeout_s=170)
-    cached = command("whole").finish(timeout_s=60)
-    (resumed_folder,), (whole_folder,) = (folder / "killed").iterdir(), (folder / "whole").iterdir()
-    return Finished(survived, resumed, whole, cached, resumed_folder, whole_folder)
+    (out,) = (folder / "out").iterdir()
+    survived = measurements(out)
+    taken = sorted(survived)[0]
+    (out / "measurements" / taken).unlink()
+    resumed = Command(*arguments, logs=folder / "logs").finish(timeout_s=170)
+    with registry_as_it_was():
+        yield Finished(model, suite, survived, taken, resumed, out)
 
 
 def measurements(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (folder / "measurements").iterdir()}
+    return {path.name: path.read_bytes() for path in (folder / "measurements").iterdir() if path.suffix == ".json"}
 
 
-def test_a_killed_evaluation_goes_on_and_leaves_the_bytes_of_one_left_alone(finished: Finished) -> None:
-    assert 0 < finished.num_survived < NUM_MEASUREMENTS
+def test_a_killed_evaluation_goes_on_and_measures_the_same_bytes(finished: Finished) -> None:
+    assert 2 <= len(finished.survived) < NUM_MEASUREMENTS
     assert "going on after step" in finished.resumed.stderr
-    found = measurements(finished.resumed_folder)
+    found = measurements(finished.folder)
     assert len(found) == NUM_MEASUREMENTS
-    assert found == measurements(finished.whole_folder)
-    assert finished.resumed.document == finished.whole.document
+    assert found.items() >= finished.survived.items()  # what was there, and what was measured by another process
+    assert not list(finished.folder.rglob(".*.partial"))
+    assert finished.resumed.processes() == []
 
 
-def test_once_all_is_measured_no_engine_starts_and_the_results_are_the_same(finished: Finished) -> None:
-    assert finished.cached.document == finished.whole.document
-    assert "starting the rollout engine" in finished.whole.stderr
-    assert "starting" not in finished.cached.stderr
-    assert "measurements, made before, reused" in finished.cached.stderr
-    assert not any("ray" in name.split()[0] for name in finished.cached.names if name)
-
-
-def test_nothing_of_it_runs_on(finished: Finished) -> None:
-    for command in (finished.resumed, finished.whole, finished.cached):
-        assert command.processes() == []
+def test_once_all_is_measured_no_engine_starts_and_the_results_are_the_same(
+    finished: Finished, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = measurements(finished.folder)
+    suite = load_suite(str(finished.suite), [])
+    document, folder = evaluate_checkpoint(suite, finished.model, finished.folder.parent, plain=True)
+    assert folder == finished.folder
+    assert document == finished.resumed.document
+    assert measurements(folder) == before
+    said = capsys.readouterr().err
+    assert "measurements, made before, reused" in said
+    assert "starting" not in said
+    assert "starting the rollout engine" in finished.resumed.stderr
 
 
 def test_the_results_are_those_of_a_random_model_in_every_benchmark_and_mode(finished: Finished) -> None:
-    document: dict[str, Any] = finished.whole.document
+    document: dict[str, Any] = finished.resumed.document
     rows = {(row["benchmark"], row["mode"], row["budget_tokens"]): row for row in document["results"]}
     assert list(rows) == [
         ("sums", "thinking", None), ("sums", "non_thinking", None), ("follow", "mixed", None),
@@ -118,5 +126,5 @@ def test_the_results_are_those_of_a_random_model_in_every_benchmark_and_mode(fin
     assert 0 < sums["mean_tokens"] <= 60
     assert rows["tools", "non_thinking", None]["parts"]["intent"]["n"] == 4
     assert set(rows["follow", "mixed", None]["domains"]) == {"language", "wrong_case", "contradictory"}
-    written = next(finished.whole_folder.glob("tiny-*.json"))
+    written = next(finished.folder.glob("tiny-*.json"))
     assert json.loads(written.read_text(encoding="utf-8")) == document
