@@ -237,7 +237,6 @@ class _Work:
             )
             write_json(path, measurement_record(found))
             done += len(job.requests)
-            self.progress.update(done, benchmark=what, tokens=found.num_tokens)
         return [measurement_of_record(read_json(path)) for path in paths]
 
 
