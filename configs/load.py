@@ -27,6 +27,7 @@ from data.records import UserError
 CONFIGS = Path(__file__).resolve().parent
 RECIPES = CONFIGS / "recipes"
 ABLATIONS = CONFIGS / "ablations"
+SUITES = CONFIGS / "evals"
 INCLUDE_KEY = "defaults"
 """The top-level YAML key that names files to merge before the file itself; a root config has no field of this name."""
 
@@ -110,14 +111,15 @@ def config_hash(obj: Any) -> str:
 
 
 def list_recipes(*, folder: Path = RECIPES) -> list[str]:
-    """The names of the recipes that are shipped, sorted."""
+    """The names of the recipes that are shipped, sorted; with another folder those of its files."""
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
 def find_recipe(name_or_path: str | Path, *, folder: Path = RECIPES, kind: str = "recipe") -> Path:
     """The file of a shipped recipe (by name) or of a YAML file (by path); raises `UserError` when there is neither.
 
-    `folder` and `kind` find other shipped files in the same way.
+    With another `folder` other shipped files, suites and ablations, are found in the same way; `kind` is what messages
+    call them.
     """
     name, known = str(name_or_path), list_recipes(folder=folder)
     if name in known:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from data.chat import THINK_CLOSE, THINK_OPEN, ParsedCompletion
 from data.episodes import EnvironmentFactory
-from data.records import FinishReason, Message, Mode, Prompt, Score, UserError
+from data.records import Completion, FinishReason, Message, Mode, Prompt, Score, UserError
 from rewards.extract import parse_request, refusal
 from rewards.judge import JudgeQuestion
 
@@ -52,6 +52,21 @@ class ScoreRequest:
     turns: tuple[str, ...] = ()
     ended: str = ""
     outcome: Any = None
+
+
+def score_request(prompt: Prompt, completion: Completion) -> ScoreRequest:
+    """What the scorer gets to see of a completion."""
+    return ScoreRequest(
+        task=prompt.task,
+        messages=prompt.messages,
+        reference=prompt.reference,
+        completion=completion.text,
+        enable_thinking=prompt.enable_thinking,
+        finish_reason=completion.finish_reason,
+        turns=completion.turns,
+        ended=completion.ended,
+        outcome=completion.outcome,
+    )
 
 
 @dataclass(frozen=True, slots=True)

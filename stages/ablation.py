@@ -25,7 +25,8 @@ from data.files import atomic_write, read_json, write_json
 from data.records import UserError
 from evals.ablation import AblationTable, Column, Cost, Measured, ablation_table, with_baselines
 from evals.ablation_formats import FORMATS
-from evals.evaluate import BOOTSTRAP_SEED
+from evals.evaluate import BenchmarkConfig, category_of
+from evals.measurement import BOOTSTRAP_SEED
 from evals.summary import BenchmarkResult
 from learner.checkpoint import read_manifest
 from rewards.registry import get_task
@@ -232,10 +233,20 @@ def _measured(stages: Sequence[tuple[PlannedRun, PlannedStage]]) -> tuple[Measur
     scores: dict[tuple[str, str, Any], dict[int, dict[str, float]]] = {}
     for run, stage in stages:
         for result in _results(run, stage):
-            area = get_task(run.config.evaluation.benchmarks[result.benchmark].task).area
+            area = _area(run.config.evaluation.benchmarks[result.benchmark])
             by_seed = scores.setdefault((area, result.benchmark, result.mode), {})
             by_seed[run.seed] = dict(zip(result.prompt_uids, result.per_prompt, strict=True))
     return tuple(Measured(*place, by_seed) for place, by_seed in scores.items())
+
+
+def _area(benchmark: BenchmarkConfig) -> str:
+    """The line of the table under which a benchmark stands; a file that is given no category has its scorer's area."""
+    if (category := category_of(benchmark)) is not None:
+        return category
+    from evals.benchmarks.registry import get_benchmark
+
+    assert benchmark.standard is not None
+    return get_task(get_benchmark(benchmark.standard).task).area
 
 
 def _results(run: PlannedRun, stage: PlannedStage) -> list[BenchmarkResult]:

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from data.records import UserError
 from stages.ablation_command import ablate
+from stages.eval_command import eval_
 
 app = typer.Typer(
     help="Post-train a base model into a hybrid reasoning model with the four-stage recipe of the Qwen3 report.",
@@ -29,6 +30,7 @@ data_app = typer.Typer(help="Look at the data of a stage before training on it."
 app.add_typer(rewards_app, name="rewards")
 app.add_typer(data_app, name="data")
 app.command()(ablate)
+app.command(name="eval")(eval_)
 
 _INTERRUPTED = 130
 

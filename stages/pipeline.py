@@ -106,15 +106,15 @@ def stage_key(config: RunConfig, name: str, parent_key: str | None) -> str:
             },
             "engine": {"dtype": config.rollout.engine.dtype, "max_model_len": config.rollout.engine.max_model_len},
             "episodes": to_dict(config.rollout.episodes),
-            "judge": _judge_identity(config.judge) if name in ("reasoning_rl", "general_rl") else None,
-            "preference": _preference_identity(config) if name in ("reasoning_rl", "general_rl") else None,
+            "judge": judge_identity(config.judge) if name in ("reasoning_rl", "general_rl") else None,
+            "preference": _preference_key(config) if name in ("reasoning_rl", "general_rl") else None,
             "template": hashlib.sha256(chat_template().encode()).hexdigest(),
             "files": _file_hashes(settings) | _file_hashes(to_dict(config.evaluation)["benchmarks"]),
         }
     )
 
 
-def _judge_identity(judge: JudgeConfig) -> dict[str, Any] | None:
+def judge_identity(judge: JudgeConfig) -> dict[str, Any] | None:
     """What decides a judge's verdicts, None without one; how it is reached does not."""
     if not judge.configured:
         return None
@@ -122,7 +122,7 @@ def _judge_identity(judge: JudgeConfig) -> dict[str, Any] | None:
     return {name: getattr(judge, name) for name in names}
 
 
-def _preference_identity(config: RunConfig) -> Any:
+def _preference_key(config: RunConfig) -> Any:
     """What decides the preference model's scores: its weights, or how it is trained from the run's own base."""
     if config.preference.folder is not None:
         return preference_identity(config.preference.folder)
@@ -130,16 +130,17 @@ def _preference_identity(config: RunConfig) -> Any:
 
 
 def _file_hashes(settings: Any) -> dict[str, str]:
-    """Hash of every input file named by a `file: {path}` block and of every task file, so that other content means
-    another key."""
+    """Hash of every input file named by a `file: {path}` block or a benchmark's `file`, and of every task file, so that
+    other content means another key."""
     found: dict[str, str] = {}
     if isinstance(settings, dict):
         for name in (*settings, settings.get("task")):
             if isinstance(name, str) and name.endswith(".py"):
                 found[name] = hashlib.sha256(Path(name).read_bytes()).hexdigest()
         file = settings.get("file")
-        if isinstance(file, dict) and file.get("path"):
-            path = Path(file["path"])
+        named = file.get("path") if isinstance(file, dict) else file  # a benchmark's file is a path alone
+        if named:
+            path = Path(named)
             if not path.exists():
                 raise UserError(
                     f"file.path: {path} does not exist; give the path of a JSONL or parquet file or a dataset folder"

@@ -14,20 +14,13 @@ from typing import Any
 
 from configs.load import config_hash, to_dict
 from data.files import read_json, read_rows, require_free_space, write_json
-from data.records import Completion, Prompt, Score, UserError
-from evals.evaluate import (
-    BOOTSTRAP_SEED,
-    BenchmarkConfig,
-    EvaluationConfig,
-    OnProgress,
-    RollOut,
-    budget_curve,
-    evaluate,
-)
+from data.records import UserError
+from evals.evaluate import EvaluationConfig, budget_curve, evaluate
+from evals.measurement import BOOTSTRAP_SEED
 from evals.report import ReportInputs, write_report
 from evals.statistics import Interval
 from evals.summary import BenchmarkResult, BudgetPoint, compare_stages, summary_dict, write_summary
-from rollout.policy import GenerationRequest
+from stages.evaluate_checkpoint import roll_out_of
 from stages.pipeline import MIN_FREE_BYTES, Checkpoint, Pipeline, PlannedStage, plan_stages, prepare_run, start_of
 from stages.preference_model import check_preference_folder, train_preference_model
 from stages.progress import Progress
@@ -207,14 +200,15 @@ def _evaluated(
     if path.exists():
         services.progress.skip_stage(title, "measured before, reused")
         return read_json(path)
-    on_progress = _evaluation_progress(services.progress, title, config.benchmarks_at(planned.name))
+    progress = services.progress
     found = evaluate(
         planned.name,
         config,
-        roll_out=_roll_out(services, checkpoint.path),
+        roll_out=roll_out_of(services, checkpoint.path),
         tokenizer=services.tokenizer(checkpoint.path),
         seed=seed,
-        on_progress=on_progress,
+        on_progress=lambda done, tokens: progress.update(done, tokens=tokens),
+        on_jobs=lambda jobs: progress.stage(title, total_steps=sum(len(job.requests) for job in jobs)),
     )
     record = {
         "results": [dataclasses.asdict(result) for result in found.results],
@@ -224,24 +218,6 @@ def _evaluated(
     }
     write_json(path, record)
     return record
-
-
-def _roll_out(services: Services, folder: Path) -> RollOut:
-    """What the evaluation samples with: the checkpoint in the rollout engines."""
-
-    def roll_out(
-        prompts: Sequence[Prompt], requests: Sequence[GenerationRequest], on_progress: OnProgress | None
-    ) -> tuple[Sequence[Completion], Sequence[Score]]:
-        found = services.roll_out(services.policy(folder), prompts, requests, on_progress=on_progress)
-        return found.completions, found.scores
-
-    return roll_out
-
-
-def _evaluation_progress(progress: Progress, title: str, benchmarks: dict[str, BenchmarkConfig]) -> Any:
-    total = sum(len(b.modes) * b.num_prompts * b.num_samples for b in benchmarks.values())
-    progress.stage(title, total_steps=total)
-    return lambda done, tokens: progress.update(done, tokens=tokens)
 
 
 def _budget(
@@ -260,7 +236,7 @@ def _budget(
         planned.name,
         config,
         evaluation["median_thinking_tokens"],
-        roll_out=_roll_out(services, checkpoint.path),
+        roll_out=roll_out_of(services, checkpoint.path),
         tokenizer=services.tokenizer(checkpoint.path),
         seed=seed,
     )

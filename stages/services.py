@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from learner.workers import RemoteLearner
     from rollout.workers import RolloutPool
     from stages.preference_model import RunningPreference
-    from stages.run_config import RunConfig
+    from stages.services_config import ServicesConfig
 
 
 Phase = Callable[[str], contextlib.AbstractContextManager[None]]
@@ -73,7 +73,7 @@ class SyncError(RuntimeError):
 class Services:
     """The long-lived parts of a run."""
 
-    def __init__(self, config: RunConfig, run_dir: Path, progress: Progress) -> None:
+    def __init__(self, config: ServicesConfig, run_dir: Path, progress: Progress) -> None:
         self.config = config
         self.run_dir = run_dir
         self.progress = progress
@@ -90,7 +90,7 @@ class Services:
         self._tokenizers: dict[str, Any] = {}
         self.num_generated_tokens = 0
 
-    def serve(self, config: RunConfig, *, same_model: bool) -> None:
+    def serve(self, config: ServicesConfig, *, same_model: bool) -> None:
         """Go over to another run: end what it needs otherwise than the run before, keep the rest, start nothing.
 
         `same_model`: whether its models have the shape and tokenizer of the present one's. An engine is built for

@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from data.records import Completion, Prompt, Score, UserError, VersionSpan
-from evals.evaluate import BenchmarkConfig, Evaluation, EvaluationConfig, budget_curve, evaluate, held_out_prompts
+from evals.evaluate import (
+    BenchmarkConfig,
+    Evaluation,
+    EvaluationConfig,
+    budget_curve,
+    category_of,
+    evaluate,
+    held_out_prompts,
+)
 from rewards.registry import get_task
 from rewards.task import ScoreRequest
 from rollout.policy import GenerationRequest, SamplingConfig, require_distinct
@@ -102,6 +110,13 @@ def test_more_prompts_than_a_task_has_are_refused_with_their_number() -> None:
     settings = config({"flags": BenchmarkConfig(task="length", num_prompts=5000)})
     with pytest.raises(UserError, match=r"^evaluation\.benchmarks\.flags\.num_prompts: 5000 distinct prompts were"):
         held_out_prompts(settings)
+
+
+def test_a_category_is_ones_own_or_the_area_of_the_task_and_a_file_has_none_by_itself() -> None:
+    assert category_of(SUMS) == "reasoning"
+    assert category_of(BenchmarkConfig(task="arithmetic", category="numbers")) == "numbers"
+    assert category_of(BenchmarkConfig(file="a.jsonl", standard="gsm8k")) is None
+    assert category_of(BenchmarkConfig(file="a.jsonl", standard="gsm8k", category="math")) == "math"
 
 
 # ---------------------------------------------------------------------------------------------- what is asked

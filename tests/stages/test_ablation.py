@@ -15,8 +15,9 @@ import pytest
 import yaml
 
 from data.records import UserError
+from evals.evaluate import BenchmarkConfig
 from learner.checkpoint import read_manifest
-from stages.ablation import Outcome, Pace, run_ablation
+from stages.ablation import Outcome, Pace, _area, run_ablation
 from stages.ablation_config import AblationConfig, load_ablation, plan_ablation, planned_outputs
 from stages.pipeline import Pipeline
 from stages.progress import Progress
@@ -272,6 +273,13 @@ def test_the_tables_have_variants_and_stages_with_their_cost(workshop: Workshop,
         ("base", None, 100.0), ("cold_start", "base", 100.0), ("thinking_fusion", "cold_start", 100.0),
         ("general_rl", "thinking_fusion", 100.0),
     ]  # fmt: skip
+
+
+def test_a_benchmark_stands_under_its_category_else_under_the_area_of_what_scores_it() -> None:
+    assert _area(BenchmarkConfig(task="arithmetic", category="numbers")) == "numbers"
+    assert _area(BenchmarkConfig(task="arithmetic")) == "reasoning"
+    assert _area(BenchmarkConfig(file="test.jsonl", standard="gsm8k")) == "reasoning"
+    assert _area(BenchmarkConfig(file="ifeval.jsonl", standard="ifeval")) == "instruction_following"
 
 
 def test_a_dry_run_prints_the_plan_and_leaves_nothing(call: Call, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from tests.stages.cli_calls import MICRO, Call, written
         (["status"], "interrupted"),
         (["ablate"], "sharing every stage"),
         (["report"], "results"),
+        (["eval"], "an interrupted evaluation goes on"),
         (["import"], "chat tokens"),
         (["rewards"], "score"),
         (["rewards", "list"], "known hack"),
