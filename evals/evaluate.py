@@ -16,6 +16,7 @@ from statistics import median
 from typing import Any, Protocol
 
 from data.records import Completion, Prompt, Score, UserError
+from data.sample_rows import TokenPieces, rollout_row
 from evals.statistics import bootstrap_interval
 from evals.summary import BenchmarkResult, EvalMode
 from rewards.registry import get_task
@@ -254,6 +255,7 @@ def _run(
     results: list[BenchmarkResult] = []
     rollouts: list[dict[str, Any]] = []
     thinking_lengths: list[int] = []
+    pieces = TokenPieces(tokenizer)
     close_id = tokenizer.convert_tokens_to_ids("</think>")
     begin = 0
     for job in jobs:
@@ -261,7 +263,7 @@ def _run(
         scores = all_scores[begin : begin + len(job.requests)]
         begin += len(job.requests)
         results.append(_result(stage, job, mine, scores))
-        rollouts += [_rollout(stage, job, index, mine, scores) for index in range(min(8, len(mine)))]
+        rollouts += [_rollout(stage, job, index, mine, scores, pieces) for index in range(min(8, len(mine)))]
         if job.mode == "thinking" and get_task(job.prompts[0].task).area == "reasoning":
             thinking_lengths += [c.token_ids.index(close_id) - 1 for c in mine if close_id in c.token_ids[1:]]
     return Evaluation(
@@ -299,25 +301,21 @@ def _result(stage: str, job: _Job, completions: Sequence[Completion], scores: Se
 
 
 def _rollout(
-    stage: str, job: _Job, index: int, completions: Sequence[Completion], scores: Sequence[Score]
+    stage: str,
+    job: _Job,
+    index: int,
+    completions: Sequence[Completion],
+    scores: Sequence[Score],
+    pieces: TokenPieces,
 ) -> dict[str, Any]:
-    completion, score = completions[index], scores[index]
-    prompt = next(p for p in job.prompts if p.uid == completion.prompt_uid)
-    return {
-        "stage": f"evaluation of {stage}",
-        "step": 0,
-        "task": prompt.task,
-        "benchmark": job.benchmark,
-        "uid": prompt.uid,
-        "mode": job.mode,
-        "prompt": [dict(message) for message in prompt.messages],
-        "completion": completion.text,
-        "reference": prompt.reference,
-        "reward": score.reward,
-        "outcome": score.outcome,
-        "reason": score.reason,
-        "turns": list(completion.turns),
-        "ended": completion.ended,
-        "tokens": completion.num_tokens,
-        "finish_reason": completion.finish_reason,
-    }
+    prompt = next(p for p in job.prompts if p.uid == completions[index].prompt_uid)
+    row = rollout_row(
+        prompt,
+        completions[index],
+        scores[index],
+        stage=f"evaluation of {stage}",
+        step=0,
+        pieces=pieces,
+        benchmark=job.benchmark,
+    )
+    return row | {"mode": job.mode}
