@@ -253,7 +253,7 @@ def evaluate(
     measured = measure(jobs, roll_out=roll_out, tokenizer=tokenizer, on_progress=on_progress)
     return Evaluation(
         results=tuple(benchmark_result(stage, [measurement]) for measurement in measured),
-        rollouts=tuple({"stage": f"evaluation of {stage}", "step": 0, **row} for m in measured for row in m.rollouts),
+        rollouts=tuple({**row, "stage": f"evaluation of {stage}"} for m in measured for row in m.rollouts),
         median_thinking_tokens=median_thinking_tokens(measured),
         num_tokens=sum(measurement.num_tokens for measurement in measured),
     )

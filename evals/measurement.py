@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from data.records import Completion, Prompt, Score
+from data.sample_rows import TokenPieces, rollout_row
 from evals.part_scores import part_scores
 from evals.statistics import bootstrap_interval
 from evals.summary import BenchmarkResult, EvalMode
@@ -108,16 +109,18 @@ def measure(
         [request for job in jobs for request in job.requests],
         on_progress,
     )
-    close_id = tokenizer.convert_tokens_to_ids("</think>")
+    close_id, pieces = tokenizer.convert_tokens_to_ids("</think>"), TokenPieces(tokenizer)
     measured, begin = [], 0
     for job in jobs:
         end = begin + len(job.requests)
-        measured.append(_measurement(job, completions[begin:end], scores[begin:end], close_id))
+        measured.append(_measurement(job, completions[begin:end], scores[begin:end], close_id, pieces))
         begin = end
     return measured
 
 
-def _measurement(job: Job, completions: Sequence[Completion], scores: Sequence[Score], close_id: int) -> Measurement:
+def _measurement(
+    job: Job, completions: Sequence[Completion], scores: Sequence[Score], close_id: int, pieces: TokenPieces
+) -> Measurement:
     prompts = {prompt.uid: prompt for prompt in job.prompts}
     samples = []
     for completion, score in zip(completions, scores, strict=True):
@@ -136,29 +139,15 @@ def _measurement(job: Job, completions: Sequence[Completion], scores: Sequence[S
         domains={prompt.uid: prompt.domain for prompt in job.prompts},
         thinking_tokens=tuple(thinking_tokens),
         rollouts=tuple(
-            _rollout(job, prompts[completion.prompt_uid], completion, score)
+            _rollout(job, prompts[completion.prompt_uid], completion, score, pieces)
             for completion, score in zip(completions[:ROLLOUTS_KEPT], scores[:ROLLOUTS_KEPT], strict=True)
         ),
     )
 
 
-def _rollout(job: Job, prompt: Prompt, completion: Completion, score: Score) -> dict[str, Any]:
-    return {
-        "task": prompt.task,
-        "benchmark": job.benchmark,
-        "uid": prompt.uid,
-        "mode": job.mode,
-        "prompt": [dict(message) for message in prompt.messages],
-        "completion": completion.text,
-        "reference": prompt.reference,
-        "reward": score.reward,
-        "outcome": score.outcome,
-        "reason": score.reason,
-        "turns": list(completion.turns),
-        "ended": completion.ended,
-        "tokens": completion.num_tokens,
-        "finish_reason": completion.finish_reason,
-    }
+def _rollout(job: Job, prompt: Prompt, completion: Completion, score: Score, pieces: TokenPieces) -> dict[str, Any]:
+    row = rollout_row(prompt, completion, score, stage="evaluation", step=0, pieces=pieces, benchmark=job.benchmark)
+    return row | {"mode": job.mode}
 
 
 def benchmark_result(stage: str, measurements: Sequence[Measurement]) -> BenchmarkResult:

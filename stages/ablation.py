@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from configs.load import to_dict
 from data.files import atomic_write, read_json, write_json
 from data.records import UserError
 from evals.ablation import AblationTable, Column, Cost, Measured, ablation_table, with_baselines
@@ -33,9 +34,10 @@ from rewards.registry import get_task
 from stages.ablation_config import AblationConfig, PlannedRun, plan_ablation, plan_summary, planned_outputs
 from stages.pipeline import PlannedStage
 from stages.progress import Progress, format_duration
-from stages.run import evaluation_path, result_of_record, run_all
+from stages.run import run_all
 from stages.run_config import RunConfig
 from stages.run_dir import RunDir
+from stages.run_report import evaluation_file, result_of_record
 from stages.services import Services
 from stages.task_needs import check_task_needs
 
@@ -250,7 +252,7 @@ def _area(benchmark: BenchmarkConfig) -> str:
 
 
 def _results(run: PlannedRun, stage: PlannedStage) -> list[BenchmarkResult]:
-    path = evaluation_path(stage, run.config.evaluation, run.seed)
+    path = evaluation_file(stage.folder, to_dict(run.config.evaluation), stage.key, run.seed)
     return [result_of_record(row) for row in read_json(path)["results"]] if path.exists() else []
 
 

@@ -35,6 +35,7 @@ from learner.checkpoint import (
 from learner.flops import ModelFlops
 from rewards.judge import JudgeConfig
 from stages import base, cold_start, general_rl, reasoning_rl, thinking_fusion
+from stages.metrics_sinks import MetricsSink
 from stages.preference_model import preference_identity
 from stages.profile import StageProfile
 from stages.prompts import HeldOut, mixed_prompts, prompt_of_record
@@ -158,10 +159,11 @@ def _file_hashes(settings: Any) -> dict[str, str]:
 class Pipeline:
     """Makes the stages of one run, one after the other."""
 
-    def __init__(self, config: RunConfig, run: RunDir, services: Services) -> None:
+    def __init__(self, config: RunConfig, run: RunDir, services: Services, sinks: Sequence[MetricsSink] = ()) -> None:
         self.config = config
         self.run = run
         self.services = services
+        self.sinks = sinks
         prompts = [prompt for group in held_out_prompts(config.evaluation).values() for prompt in group]
         self.held_out = HeldOut.of(prompts, ngram=config.evaluation.decontamination_ngram)
 
@@ -191,6 +193,7 @@ class Pipeline:
             seed=self.config.seed,
             progress=progress,
             profile=traces if self.config.profile.enabled else None,
+            sinks=self.sinks,
         )
         self.run.record_stage(planned.name, planned.key, done=False, seconds=spent)
         try:

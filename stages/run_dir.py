@@ -15,13 +15,12 @@ Runs that share stages have one `stages` folder: in all but one of them `stages`
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from data.files import atomic_write, read_json, read_rows, whole_lines, write_json
+from data.files import atomic_write, last_row, read_json, whole_lines, write_json
 from data.records import UserError
 from stages.run_lock import RunLock, is_locked
 
@@ -110,7 +109,7 @@ class RunDir:
             return StageStatus(stage, key, "not started")
         stage_file, metrics = directory / "stage.json", directory / "metrics.jsonl"
         record = read_json(stage_file) if stage_file.exists() else {}
-        last = deque(read_rows(metrics), maxlen=1) if metrics.exists() else ()
-        step = last[0].get("step") if last else None
+        last = last_row(metrics) if metrics.exists() else None
+        step = last.get("step") if last is not None else None
         state: StageState = "done" if record.get("done") else "running" if running else "interrupted"
         return StageStatus(stage, key, state, step, record.get("seconds"))

@@ -108,7 +108,7 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     monkeypatch.setattr(Pipeline, "_run_stage", lambda self, *arguments: workshop.run_stage(self, *arguments))
     # Figures of hundreds of reports are what such a test would otherwise spend its time on.
     monkeypatch.setattr(
-        "stages.run.write_report", lambda folder, inputs: (folder / "report.md").write_text(inputs.title)
+        "stages.run_report.write_report", lambda folder, inputs: (folder / "report.md").write_text(inputs.title)
     )
     return workshop
 
