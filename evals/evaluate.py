@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from data.records import Prompt, UserError
+from data.records import Mode, Prompt, UserError
 from evals.generated import benchmark_task
 from evals.measurement import BOOTSTRAP_SEED, Job, Measurement, RollOut, benchmark_result, measure
 from evals.statistics import bootstrap_interval
@@ -126,8 +126,19 @@ def held_out_prompts(config: EvaluationConfig) -> dict[str, list[Prompt]]:
     return {name: benchmark_prompts(name, benchmark, config.seed) for name, benchmark in config.benchmarks.items()}
 
 
-def benchmark_prompts(name: str, benchmark: BenchmarkConfig, seed: int) -> list[Prompt]:
-    """The distinct prompts of one benchmark; UserError when its task or file has fewer than were asked for."""
+def prompts_by_mode(name: str, benchmark: BenchmarkConfig, seed: int) -> dict[EvalMode, list[Prompt]]:
+    """`benchmark_prompts` as each mode asks them: the same questions, which a standard benchmark may word by mode."""
+    found = benchmark_prompts(name, benchmark, seed)
+    may_differ = benchmark.file is not None and "non_thinking" in benchmark.modes
+    other = benchmark_prompts(name, benchmark, seed, mode="non_thinking") if may_differ else found
+    return {"thinking": found, "mixed": found, "non_thinking": other}
+
+
+def benchmark_prompts(name: str, benchmark: BenchmarkConfig, seed: int, *, mode: Mode = "thinking") -> list[Prompt]:
+    """The distinct prompts of one benchmark; UserError when its task or file has fewer than were asked for.
+
+    `mode` is the one whose wording a file's prompts get, where the benchmark has two.
+    """
     if benchmark.task is not None:
         return _generated_prompts(name, benchmark, benchmark_task(benchmark.task), seed)
     # Imported here: readers of files pull in what generated benchmarks do without.
@@ -135,7 +146,7 @@ def benchmark_prompts(name: str, benchmark: BenchmarkConfig, seed: int) -> list[
 
     assert benchmark.file is not None
     assert benchmark.standard is not None
-    found = load_benchmark(benchmark.standard, Path(benchmark.file), limit=benchmark.num_prompts)
+    found = load_benchmark(benchmark.standard, Path(benchmark.file), limit=benchmark.num_prompts, mode=mode)
     if not found or len(found) < (benchmark.num_prompts or 0):
         raise UserError(
             f"evaluation.benchmarks.{name}.num_prompts: {benchmark.num_prompts or 'all'} prompts were asked for, "
@@ -212,9 +223,9 @@ def job_sampling(
 def stage_jobs(stage: str, config: EvaluationConfig, *, tokenizer: Any, seed: int) -> list[Job]:
     """All jobs of the checkpoint of `stage`: its benchmarks, each in its modes."""
     return [
-        build_job(name, mode, prompts, config, tokenizer=tokenizer, seed=seed)
+        build_job(name, mode, prompts[mode], config, tokenizer=tokenizer, seed=seed)
         for name, benchmark in config.benchmarks_at(stage).items()
-        for prompts in [benchmark_prompts(name, benchmark, config.seed)]
+        for prompts in [prompts_by_mode(name, benchmark, config.seed)]
         for mode in benchmark.modes
     ]
 

@@ -26,7 +26,7 @@ from data.model_folder import require_model_folder, require_positions
 from data.records import Completion, Prompt, Score, UserError
 from data.tokenizer import require_chat_tokens
 from evals.cache_keys import code_key, files_key, job_key, job_name
-from evals.evaluate import benchmark_prompts, build_job, category_of, median_thinking_tokens
+from evals.evaluate import build_job, category_of, median_thinking_tokens, prompts_by_mode
 from evals.measurement import (
     Job,
     Measurement,
@@ -118,11 +118,11 @@ def measure_suite(
     shelf = _Shelf(folder / "measurements", subject.key, _setting(suite))
     work = _Work(suite, subject, services, progress, shelf)
     prompts = {
-        name: benchmark_prompts(name, benchmark, suite.evaluation.seed)
+        name: prompts_by_mode(name, benchmark, suite.evaluation.seed)
         for name, benchmark in suite.evaluation.benchmarks.items()
     }
     jobs = [
-        build_job(name, mode, prompts[name], suite.evaluation, tokenizer=tokenizer, seed=seed)
+        build_job(name, mode, prompts[name][mode], suite.evaluation, tokenizer=tokenizer, seed=seed)
         for seed in suite.seeds
         for name, benchmark in suite.evaluation.benchmarks.items()
         for mode in benchmark.modes
@@ -132,10 +132,11 @@ def measure_suite(
     if suite.evaluation.budget_benchmarks:
         known = {job_place(job) for job in jobs}
         budget_jobs = [
-            build_job(name, "thinking", prompts[name], suite.evaluation, tokenizer=tokenizer, seed=seed, budget=budget)
+            build_job(name, "thinking", asked, suite.evaluation, tokenizer=tokenizer, seed=seed, budget=budget)
             for seed in suite.seeds
             for budget in thinking_budgets(suite, median_thinking_tokens(measured))
             for name in suite.evaluation.budget_benchmarks
+            for asked in [prompts[name]["thinking"]]
         ]
         budget_jobs = [job for job in budget_jobs if job_place(job) not in known]
         budgeted = work.all_of(budget_jobs, "thinking budgets")

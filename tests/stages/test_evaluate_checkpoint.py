@@ -346,8 +346,8 @@ def test_a_file_of_a_standard_benchmark_takes_the_place_of_a_task(
 ) -> None:
     asked: list[Any] = []
 
-    def load_benchmark(name: str, path: Path, *, limit: int | None = None) -> list[Prompt]:
-        asked.append((name, path, limit))
+    def load_benchmark(name: str, path: Path, *, limit: int | None = None, mode: str = "thinking") -> list[Prompt]:
+        asked.append((name, path, limit, mode))
         return [
             Prompt(f"{name}/{i}", "arithmetic", ({"role": "user", "content": f"Compute {i} + 1."},), {"answer": i + 1})
             for i in range(10)
@@ -358,7 +358,7 @@ def test_a_file_of_a_standard_benchmark_takes_the_place_of_a_task(
     monkeypatch.setitem(sys.modules, "evals.benchmarks.registry", fake)
     file = "{file: a.jsonl, standard: gsm8k, modes: [thinking], num_prompts: 4}"
     document, services = bench.measure(f"evaluation.benchmarks.gsm8k={file}", "evaluation.benchmarks.sums.category=x")
-    assert asked == [("gsm8k", Path("a.jsonl"), 4)]
+    assert asked == [("gsm8k", Path("a.jsonl"), 4, "thinking")]
     found = row(document, "gsm8k", "thinking")
     assert (found["mean"], found["n"]) == (1.0, 4)
     assert "gsm8k" not in {name for category in document["categories"] for name in category["benchmarks"]}

@@ -12,6 +12,7 @@ import pytest
 
 from evals.benchmarks.livecodebench import messages_of
 from evals.benchmarks.registry import load_benchmark, read_benchmark
+from evals.evaluate import BenchmarkConfig, prompts_by_mode
 from tests.evals.benchmarks.conftest import Write
 from tests.evals.benchmarks.loading import only_prompt, refusal
 
@@ -65,6 +66,14 @@ def test_only_the_non_thinking_wording_restricts_what_is_returned(write: Write) 
     assert non_thinking.messages[0]["content"] == f"{thinking.messages[0]['content']} {sentence}"
     assert messages_of("Q", "", restricted=True)[1] == messages_of("Q", "", restricted=False)[1]
     assert (thinking.uid, thinking.reference) == (non_thinking.uid, non_thinking.reference)
+
+
+def test_an_evaluation_asks_each_mode_in_its_own_words(write: Write) -> None:
+    prompts = prompts_by_mode("lcb", BenchmarkConfig(file=str(write(STDIN_ROW)), standard="livecodebench"), 0)
+    system = {mode: found[0].messages[0]["content"] for mode, found in prompts.items()}
+    assert system["mixed"] == system["thinking"]
+    assert system["non_thinking"] == f"{system['thinking']} You will NOT return anything except for the program."
+    assert len({found[0].uid for found in prompts.values()}) == 1
 
 
 @pytest.mark.parametrize(
