@@ -9,6 +9,7 @@ import pytest
 
 from configs.load import SUITES, list_recipes, load_config, save_config
 from data.records import UserError
+from evals.benchmarks.registry import get_benchmark
 from evals.evaluate import benchmark_prompts
 from evals.generated import benchmark_task
 from rollout.policy import SamplingConfig
@@ -68,6 +69,17 @@ def test_the_standard_suite_names_files_and_the_samples_of_the_report() -> None:
     assert all(item.file and item.standard for item in benchmarks.values())
     assert [benchmarks[name].num_samples for name in ("aime24", "gpqa_diamond")] == [64, 10]
     assert benchmarks["aime25"].max_tokens == 38_912
+
+
+def test_the_standard_suite_asks_published_benchmarks_with_their_own_samples_and_lengths() -> None:
+    evaluation = load_suite("standard", []).evaluation
+    for name, item in evaluation.benchmarks.items():
+        assert item.standard is not None
+        known = get_benchmark(item.standard)
+        assert (known.name, known.num_samples) == (name, item.num_samples)
+        assert item.max_tokens in (None, known.max_tokens)
+        for sampling in (evaluation.thinking, evaluation.non_thinking):
+            assert (item.max_tokens or sampling.max_tokens) == known.max_tokens
 
 
 @pytest.mark.parametrize(
