@@ -7,13 +7,16 @@ shows when a rollout is read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data.records import Completion, Prompt, Score
 
 MAX_ROW_TOKENS = 1024
 """Most tokens of one part of a rollout that a row holds; of a longer one the middle is left out and counted."""
+
+MAX_REFERENCE_CHARACTERS = 20_000
+"""Longest text inside a reference that a row holds; the packed tests of one LiveCodeBench problem are megabytes."""
 
 
 class TokenPieces:
@@ -50,6 +53,18 @@ def rendered_parts(completion: Completion, pieces: TokenPieces, *, most: int = M
     return parts
 
 
+def shortened(value: Any, *, most: int = MAX_REFERENCE_CHARACTERS) -> Any:
+    """The value with the middle of every text of more than `most` characters left out, which is said in its place."""
+    if isinstance(value, str) and len(value) > most:
+        head, tail = most - most // 2, len(value) - most // 2
+        return f"{value[:head]}[… {tail - head:,} characters left out …]{value[tail:]}"
+    if isinstance(value, Mapping):
+        return {key: shortened(item, most=most) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [shortened(item, most=most) for item in value]
+    return value
+
+
 def rollout_row(
     prompt: Prompt,
     completion: Completion,
@@ -60,7 +75,10 @@ def rollout_row(
     pieces: TokenPieces,
     benchmark: str | None = None,
 ) -> dict[str, Any]:
-    """One rollout with its score, to read; `benchmark` where it was sampled for one."""
+    """One rollout with its score, to read; `benchmark` where it was sampled for one.
+
+    Long texts of the reference are shortened, so that a row is to read and not to score again.
+    """
     return {
         "stage": stage,
         "step": step,
@@ -70,7 +88,7 @@ def rollout_row(
         "mode": prompt.mode,
         "prompt": [dict(message) for message in prompt.messages],
         "completion": completion.text,
-        "reference": prompt.reference,
+        "reference": shortened(prompt.reference),
         "reward": score.reward,
         "outcome": score.outcome,
         "reason": score.reason,

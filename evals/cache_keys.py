@@ -51,7 +51,8 @@ def job_key(job: Job, *, checkpoint: str, setting: Mapping[str, Any]) -> str:
             "setting": dict(setting),
             "job": [job.benchmark, job.mode, job.seed, job.budget],
             "prompts": [
-                [p.uid, p.task, p.domain, p.enable_thinking, p.reference, p.messages, p.tools] for p in job.prompts
+                [p.uid, p.task, p.domain, p.enable_thinking, config_hash([p.reference]), p.messages, p.tools]
+                for p in job.prompts  # a reference may be megabytes of tests: hashed one by one
             ],
             "requests": [
                 [r.prompt_uid, r.sample_index, r.seed, _digest(r.prompt_token_ids), to_dict(r.sampling)]

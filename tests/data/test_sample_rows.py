@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from data.records import Completion, Prompt, Score, Segment, VersionSpan
-from data.sample_rows import TokenPieces, rendered_parts, rollout_row
+from data.sample_rows import TokenPieces, rendered_parts, rollout_row, shortened
 
 
 class Letters:
@@ -59,3 +59,13 @@ def test_a_row_names_its_benchmark_only_where_it_has_one() -> None:
     assert "benchmark" not in row
     assert (row["step"], row["reward"], row["completion"]) == (3, 1.0, "2")
     assert rollout_row(prompt, completion("a", "2"), Score.correct(), benchmark="b", **told)["benchmark"] == "b"
+
+
+def test_long_texts_of_a_reference_keep_both_ends() -> None:
+    reference = {"answer": 7, "tests": ["abcdefghij", "abcde"], "none": None}
+    assert shortened(reference, most=5) == {
+        "answer": 7, "tests": ["abc[… 5 characters left out …]ij", "abcde"], "none": None,
+    }  # fmt: skip
+    prompt = Prompt(uid="u", task="math", messages=({"role": "user", "content": "?"},), reference={"a": "x" * 30_000})
+    row = rollout_row(prompt, completion("a", "2"), Score.correct(), stage="s", step=1, pieces=TokenPieces(Letters()))
+    assert len(row["reference"]["a"]) < 21_000
