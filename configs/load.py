@@ -133,11 +133,6 @@ def find_recipe(name_or_path: str | Path, *, folder: Path = RECIPES, kind: str =
     raise UserError(f"{kind}: no {kind} and no YAML file {name!r}{suggestion} ({kind}s: {shipped})")
 
 
-def find_ablation(name_or_path: str | Path) -> Path:
-    """The file of a shipped ablation (by name) or of a YAML file (by path), as `find_recipe`."""
-    return find_recipe(name_or_path, folder=ABLATIONS, kind="ablation")
-
-
 def _read_file(path: Path, including: tuple[Path, ...]) -> Iterator[Layer]:
     """The layers of one YAML file: those of the files it includes, in their order, then its own."""
     resolved = path.resolve()

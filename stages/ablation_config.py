@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from configs.load import find_ablation, find_recipe, load_changed, load_config
+from configs.load import ABLATIONS, find_recipe, load_changed, load_config
 from data.records import UserError
 from stages.pipeline import PlannedStage, plan_stages
 from stages.run_config import STAGES, RunConfig
@@ -126,7 +126,7 @@ class AblationConfig:
 
 def load_ablation(name_or_path: str | Path, overrides: Sequence[str]) -> AblationConfig:
     """A shipped ablation or one of the user's, with `key=value` settings such as `seeds=[0,1]` or `recipe=own-data`."""
-    return load_config(AblationConfig, [find_ablation(name_or_path)], overrides)
+    return load_config(AblationConfig, [find_recipe(name_or_path, folder=ABLATIONS, kind="ablation")], overrides)
 
 
 # ---- the runs that follow

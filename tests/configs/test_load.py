@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from configs import load
 from configs.load import (
+    ABLATIONS,
+    SUITES,
     config_hash,
-    find_ablation,
     find_recipe,
     list_recipes,
     load_changed,
@@ -314,9 +315,12 @@ def test_a_change_that_does_not_fit_names_its_source() -> None:
         assert str(caught.value) == message
 
 
-def test_an_ablation_that_is_not_there_is_called_an_ablation() -> None:
-    assert find_ablation("stages").name == "stages.yaml"
+def test_an_ablation_or_suite_that_is_not_there_is_called_by_its_kind() -> None:
+    assert find_recipe("stages", folder=ABLATIONS, kind="ablation").name == "stages.yaml"
     with pytest.raises(
         UserError, match=r"^ablation: no ablation and no YAML file 'stagse'; did you mean 'stages'\? \(ablations: "
     ):
-        find_ablation("stagse")
+        find_recipe("stagse", folder=ABLATIONS, kind="ablation")
+    assert find_recipe("generated", folder=SUITES, kind="suite").name == "generated.yaml"
+    with pytest.raises(UserError, match=r"^suite: no suite and no YAML file 'x' \(suites: generated, standard\)$"):
+        find_recipe("x", folder=SUITES, kind="suite")
