@@ -13,8 +13,9 @@ from configs.load import list_recipes, load_config
 from data.records import UserError
 from evals.summary import BenchmarkResult
 from stages.cli import load_recipe
-from stages.run import Selection, result_of_record
+from stages.run import Selection
 from stages.run_config import STAGES, RunConfig
+from stages.run_report import result_of_record
 
 MICRO = Path(__file__).resolve().parents[1] / "integration" / "micro.yaml"
 
