@@ -28,7 +28,7 @@ from benchmarks.options import (
     plan_of,
     run_as_program,
 )
-from benchmarks.tables import SideResult, cell, gib, head_of, markdown_table, ratio, settings_text, sides_of
+from benchmarks.tables import cell, gib, head_of, markdown_table, ratio, settings_text, sides_of
 from benchmarks.workloads import TASK_FILE, WORKLOADS, Workload
 
 CLAIM = "grpo_step"
@@ -133,7 +133,7 @@ def table_of(rows: Sequence[dict[str, Any]]) -> str:
         memory = ours.peak_bytes / side.peak_bytes if ours and ours.peak_bytes and side.peak_bytes else None
         lines.append(
             [
-                side.name, seconds.text() if seconds else _why_untimed(side), cell(generate),
+                side.name, seconds.text() if seconds else side.why_untimed(), cell(generate),
                 cell(side.part("score_s")), cell(learn), cell(side.part("sync_s")), cell(versus),
                 TARGETS.get((workload, side.name), ""), gib(side.peak_bytes),
                 cell(memory if side is not ours else None), settings_text(side.settings),
@@ -144,10 +144,6 @@ def table_of(rows: Sequence[dict[str, Any]]) -> str:
         "peak GiB", "memory: fourstage / side", "settings",
     )  # fmt: skip
     return f"## {rows[0]['case']}\n\n{head_of(rows)}\n\n{markdown_table(header, lines)}\n"
-
-
-def _why_untimed(side: SideResult) -> str:
-    return f"failed ({side.failure})" if side.failure else "not timed"
 
 
 NOTES = """# A whole GRPO step
