@@ -140,7 +140,10 @@ def run_case(
     results: Path = RESULTS,
     scratch: Path = SCRATCH,
 ) -> list[Row]:
-    """All runs of one case, in turn; writes its lines over those of an earlier run of it and returns them."""
+    """All runs of one case, in turn; writes its lines over those of an earlier run of it and returns them.
+
+    What is there is written after every run, so that a comparison which is cut off leaves what it has measured.
+    """
     for side in sides:  # what is missing is said before an hour of runs, not after it
         python = peers_python(peers) if side.peer else Path(sys.executable)
         if side.preload:
@@ -155,7 +158,9 @@ def run_case(
         "plan": {"repeats": plan.repeats, "steps": plan.steps, "warmup": plan.warmup},
         **describe_machine(),
     }
-    rows: list[Row] = [about]
+    rows: list[Row] = [{"case": case, **about}]
+    path = results / f"{claim}.jsonl"
+    others = [row for row in read_results(path) if row["case"] != case]
     order = [("memory", 0)] if plan.memory else []
     order += [("timed", repeat) for repeat in range(plan.repeats)]
     failed: set[str] = set()
@@ -171,16 +176,14 @@ def run_case(
             )  # fmt: skip
             failed |= {side.name for line in lines if line["event"] == "failed"}
             kept = {**side.settings, "preload": side.preload, "environment": dict(side.environment) or None}
-            rows += [{"side": side.name, "kind": kind, "repeat": repeat, **line} for line in lines]
+            named = {"case": case, "side": side.name, "kind": kind}
+            rows += [{**named, "repeat": repeat, **line} for line in lines]
             if repeat == 0:
-                rows.append({"side": side.name, "kind": kind, "event": "settings", "settings": kept})
+                rows.append({**named, "event": "settings", "settings": kept})
+            write_results(path, [*others, *rows])
             said = [line for line in lines if line["event"] == "failed"]
             if said:
                 print(f"  failed ({said[0]['code']}): {said[0]['said']}", file=sys.stderr, flush=True)
-    rows = [{"case": case, **row} for row in rows]
-    path = results / f"{claim}.jsonl"
-    others = [row for row in read_results(path) if row["case"] != case]
-    write_results(path, [*others, *rows])
     return rows
 
 

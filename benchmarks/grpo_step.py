@@ -133,7 +133,7 @@ def table_of(rows: Sequence[dict[str, Any]]) -> str:
         memory = ours.peak_bytes / side.peak_bytes if ours and ours.peak_bytes and side.peak_bytes else None
         lines.append(
             [
-                side.name, seconds.text() if seconds else f"failed ({side.failure})", cell(generate),
+                side.name, seconds.text() if seconds else side.why_untimed(), cell(generate),
                 cell(side.part("score_s")), cell(learn), cell(side.part("sync_s")), cell(versus),
                 TARGETS.get((workload, side.name), ""), gib(side.peak_bytes),
                 cell(memory if side is not ours else None), settings_text(side.settings),

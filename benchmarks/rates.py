@@ -31,7 +31,7 @@ def rate_table(rows: Sequence[Row], *, tokens: str, targets: str) -> str:
         name = f"{side.name} (the fastest peer)" if side is fastest else side.name
         lines.append(
             [
-                name, rate.text(-1) if rate else f"failed ({side.failure})", versus[0],
+                name, rate.text(-1) if rate else side.why_untimed(), versus[0],
                 "" if padding is None else f"{100 * padding:.1f} %", gib(side.peak_bytes), versus[1],
                 settings_text(side.settings),
             ]

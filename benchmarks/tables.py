@@ -42,6 +42,10 @@ class SideResult:
     versions: Row
     failure: str | None
 
+    def why_untimed(self) -> str:
+        """What a table says in place of a time."""
+        return f"failed ({self.failure})" if self.failure else "not timed"
+
     def seconds(self) -> Spread | None:
         return Spread.of(step["seconds"] for step in self.steps)
 

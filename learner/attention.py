@@ -36,9 +36,10 @@ PACKED_SDPA = "packed_sdpa"
 FLASH = "flash_attention_2"
 PACKING_ATTENTIONS = (PACKED_SDPA, FLASH)
 
-BUCKET_RATIO = 0.8
-"""A block takes sequences down to this share of its longest: at most 36 % of a block's attention cost is padding,
-and lengths from 50 to 150 need at most five blocks."""
+BUCKET_RATIO = 0.9
+"""A block takes sequences down to this share of its longest: at most 19 % of a block's attention cost is padding, and
+lengths from 50 to 150 need at most eleven blocks. Completions with a long tail (16 to 512 tokens) waste 2 to 3 % of the
+slots; with 0.8 it was 6 to 8 %."""
 
 
 def check_packing_attention(attention: str) -> None:

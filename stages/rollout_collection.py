@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from data.records import Prompt, ScoredGroup
@@ -29,9 +30,16 @@ def batch_of_step(prompts: Sequence[Prompt], step: int, *, size: int, seed: int)
     size = min(size, len(prompts))
     per_pass = len(prompts) // size
     epoch, position = divmod(step, per_pass)
-    order = list(range(len(prompts)))
-    random.Random(f"rl/{seed}/{epoch}").shuffle(order)
+    order = _order_of_pass(len(prompts), seed, epoch)
     return [prompts[index] for index in order[position * size : (position + 1) * size]]
+
+
+@lru_cache(maxsize=4)
+def _order_of_pass(count: int, seed: int, epoch: int) -> tuple[int, ...]:
+    """Kept, because asynchronous rollouts ask once for every group: ten thousand shuffles of ten thousand prompts."""
+    order = list(range(count))
+    random.Random(f"rl/{seed}/{epoch}").shuffle(order)
+    return tuple(order)
 
 
 @dataclass(frozen=True, slots=True)

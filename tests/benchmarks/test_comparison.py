@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks import comparison
-from benchmarks.comparison import Plan, Side, peers_python, read_results, run_case, run_side
+from benchmarks.comparison import Plan, Row, Side, peers_python, read_results, run_case, run_side
 from benchmarks.options import parsed_values
 from data.records import UserError
 
@@ -58,6 +59,22 @@ def test_a_side_that_fails_is_a_line_and_is_not_run_again(sides: Path) -> None:
     rows = run_case("claim", "A", [side("bad", "fails")], plan, results=sides / "r", scratch=sides / "s")
     failed = [row for row in rows if row["event"] == "failed"]
     assert [(row["code"], row["said"]) for row in failed] == [(1, "out of luck")]
+
+
+def test_a_comparison_that_is_cut_off_leaves_what_it_has_measured(sides: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = comparison.run_side
+
+    def cut_off(which: Side, *args: Any, **kwargs: Any) -> list[Row]:
+        if which.name == "b":
+            raise KeyboardInterrupt
+        return real(which, *args, **kwargs)
+
+    monkeypatch.setattr(comparison, "run_side", cut_off)
+    plan = Plan(repeats=1, steps=1, warmup=0, memory=False, timeout_s=30)
+    with pytest.raises(KeyboardInterrupt):
+        run_case("claim", "A", [side("a"), side("b")], plan, results=sides / "r", scratch=sides / "s")
+    rows = read_results(sides / "r" / "claim.jsonl")
+    assert [row["side"] for row in rows if row["event"] == "step"] == ["a"]
 
 
 def test_a_side_that_hangs_is_ended(sides: Path) -> None:

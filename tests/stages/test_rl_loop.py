@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,21 @@ def test_the_batch_of_a_step_hangs_on_its_arguments_alone() -> None:
     assert uids(7, seed=1) != late
     assert uids(1) != uids(4)  # the same place of the next pass, shuffled anew
     assert Counter(uids(0) + uids(1) + uids(2)) == Counter(prompt.uid for prompt in PROMPTS)
+
+
+def test_asking_for_the_same_pass_again_shuffles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    shuffled = []
+
+    class Counting(random.Random):
+        def shuffle(self, x: Any) -> None:
+            shuffled.append(len(x))
+            super().shuffle(x)
+
+    monkeypatch.setattr(random, "Random", Counting)
+    for _ in range(50):  # as often as groups begin
+        batch_of_step(PROMPTS, 10, size=4, seed=77)
+        batch_of_step(PROMPTS, 11, size=4, seed=77)
+    assert shuffled == [len(PROMPTS)]
 
 
 # ---------------------------------------------------------------------------------------------- minibatches

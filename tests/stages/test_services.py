@@ -134,6 +134,12 @@ def test_a_sync_sends_the_weights_and_measures_the_gap_over_all_workers(services
     assert check.mean_gap == pytest.approx(2 * 8e-4 / 12)  # one token in each of two rows of the second worker
 
 
+def test_a_sync_compares_the_first_64_tokens_of_a_long_row(services: Services) -> None:
+    with_parts(services, [8e-4], [])
+    check = services.publish(version=3, probe_rows=[list(range(200))])
+    assert check.mean_gap == pytest.approx(8e-4 / 64)  # the last token that is compared is the one with a gap
+
+
 @pytest.mark.parametrize("gap", [2e-3, -0.7, math.nan])
 def test_a_gap_past_the_limit_stops_the_run_and_names_the_tensors(services: Services, gap: float) -> None:
     with_parts(services, [0.0, gap], ["lm_head.weight", "model.norm.weight"])
