@@ -32,7 +32,7 @@ def require_free_space(path: str | os.PathLike[str], num_bytes: int) -> None:
 
 
 @contextmanager
-def _disk_full_is_user_error(path: Path) -> Iterator[None]:
+def disk_full_is_user_error(path: Path) -> Iterator[None]:
     """Turn "no space left" and "quota exceeded" into one line that names the file; other errors pass as they are."""
     try:
         yield
@@ -56,7 +56,7 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str | Iterable[byte
     path.parent.mkdir(parents=True, exist_ok=True)
     chunks = [data.encode()] if isinstance(data, str) else [data] if isinstance(data, bytes) else data
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    with _disk_full_is_user_error(path):
+    with disk_full_is_user_error(path):
         try:
             with open(partial, "xb") as file:
                 for chunk in chunks:
@@ -163,7 +163,7 @@ class JsonLines:
         self.close()
 
     def _write(self, line: bytes) -> None:
-        with _disk_full_is_user_error(self.path):
+        with disk_full_is_user_error(self.path):
             try:
                 # A disk that fills up in the middle of a line gives a short count, not an error.
                 if os.write(self._fd, line) != len(line):
