@@ -48,7 +48,7 @@ class Unmeasured:
 
 @dataclass(frozen=True, slots=True)
 class FileFigures:
-    """The files of a checkpoint against its manifest; `fault` is the first thing that is wrong, None when all is well."""
+    """The files of a checkpoint against its manifest; `fault` is the first thing that is wrong, if any."""
 
     num_files: int
     num_bytes: int
@@ -105,7 +105,7 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class LoadFigures:
-    """Requests under a steady load: seconds of each from its submission to its last token, and all tokens and seconds."""
+    """Requests under a steady load: seconds of each from submission to last token, and what all took together."""
 
     latencies_s: tuple[float, ...]
     num_tokens: int
@@ -214,7 +214,7 @@ def lineage_faults(config: LicenceGate, figures: LineageFigures) -> Iterator[str
 
 def judge_engine(config: GatesConfig, figures: Figures) -> list[Verdict]:
     """It loads in the serving engine, and the engine computes what transformers computes."""
-    if config.parity is None:
+    if not config.needs_engine:
         return [Verdict("engine", "off", "", ""), Verdict("log-probabilities", "off", "", "")]
     loads = figures.loads_s
     required = "starts with this folder"
@@ -225,8 +225,10 @@ def judge_engine(config: GatesConfig, figures: Figures) -> list[Verdict]:
     return [engine, judge_parity(config.parity, figures.parity)]
 
 
-def judge_parity(config: ParityGate, figures: GapFigures | Unmeasured | None) -> Verdict:
+def judge_parity(config: ParityGate | None, figures: GapFigures | Unmeasured | None) -> Verdict:
     """Engine and transformers agree on the log-probability of sampled tokens; a gap that is no number fails."""
+    if config is None:
+        return Verdict("log-probabilities", "off", "", "")
     required = f"at most {config.max_gap:g} nats on a token, {config.mean_gap:g} on average"
     if isinstance(figures, Unmeasured) or figures is None or figures.num_tokens < 1:
         return _unmeasured("log-probabilities", figures if isinstance(figures, Unmeasured) else None, required)
@@ -272,7 +274,7 @@ def judge_thresholds(config: BenchmarkGate | None, scores: Mapping[Place, Scores
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """Candidate minus current on the same prompts: its mean, and a bound that it exceeds with the confidence asked for."""
+    """Candidate minus current on the same prompts: the mean, and a bound that it exceeds with a set confidence."""
 
     mean: float
     lower_bound: float
