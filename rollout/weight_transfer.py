@@ -6,89 +6,18 @@ Transport is the caller's (the Ray object store); this module runs inside the en
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import threading
-import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
 
 from data.adapter import PREFIX, AdapterWeights
-from rollout.forced_tokens import recognise_natural_end
 
 # Engine module -> the checkpoint's tensors that it holds, in the order in which they are stacked.
 _STACKED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 _EXPERT = re.compile(r"(?P<experts>.*\.experts)\.(?P<index>\d+)\.(gate_proj|up_proj|down_proj)\.weight")
-
-
-_PARENT_POLL_S = 1.0
-
-
-class ServingWorker:
-    """What a server asks of its engine's worker; vLLM mixes the class into the worker (`worker_extension_cls`).
-
-    Names alone and plain values cross to the worker, which runs in a process of its own: no pickled function does.
-    """
-
-    def fourstage_prepare(self, forced_ids: list[int], natural_ids: list[int], server_pid: int) -> None:
-        """Mend the thinking budget (`recognise_natural_end`) and end with the process of the server, kill -9 or not."""
-        recognise_natural_end(self, forced_ids, natural_ids)
-        processes = (psutil.Process(server_pid), psutil.Process(os.getppid()))
-        threading.Thread(target=_end_with, args=processes, name="end-with-server", daemon=True).start()
-
-    def fourstage_reload(self, folder: str, compare: bool) -> str | None:
-        """Load the weights of a model folder; what went wrong, None when the engine computes with them.
-
-        An error is told, not raised: the worker goes on, and the caller loads the old weights again.
-        """
-        try:
-            weights = folder_tensors(folder)
-            load_into_worker(self, weights)
-            names = differing_tensors(self, weights, _tolerance(self)) if compare else []
-        except Exception as error:  # whatever a damaged or foreign folder makes the loader raise
-            return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
-        return f"the engine computes with other weights than {', '.join(names[:3])}" if names else None
-
-
-def folder_tensors(folder: str | Path) -> dict[str, torch.Tensor]:
-    """The tensors of a model folder's safetensors files by name, a tied head under its own name as well."""
-    tensors: dict[str, torch.Tensor] = {}
-    for path in sorted(Path(folder).glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            tensors.update({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118  (not a mapping)
-    if "lm_head.weight" not in tensors and "model.embed_tokens.weight" in tensors:
-        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
-    return tensors
-
-
-def _tolerance(worker: Any) -> float:
-    """How far two products of the same weights may lie apart: a few roundings of the engine's own precision."""
-    dtype = next(worker.model_runner.get_model().parameters()).dtype
-    return 1e-4 if dtype == torch.float32 else 4 * torch.finfo(dtype).eps
-
-
-def _end_with(server: psutil.Process, parent: psutil.Process) -> None:
-    """Wait until the server's process is gone, then end the engine's process and this one."""
-    while _lives(server):
-        time.sleep(_PARENT_POLL_S)
-    if parent != server and _lives(parent):  # the engine's own process, where the worker is one apart
-        parent.kill()
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _lives(process: psutil.Process) -> bool:
-    """Whether a process runs; one that ended and waits for its parent to take note does not."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def load_into_worker(worker: Any, weights: dict[str, torch.Tensor]) -> None:

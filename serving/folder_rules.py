@@ -10,6 +10,8 @@ from typing import Any
 from data.files import read_json
 from data.model_folder import require_model_folder
 from data.records import UserError
+from data.tokenizer import contract, require_chat_tokens
+from learner.checkpoint import Manifest
 
 CODE_IN_WEIGHTS = (
     "*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.joblib", "*.dill", "*.npy", "*.npz", "*.h5", "*.keras",
@@ -41,6 +43,23 @@ def require_safe_folder(folder: Path, *, field: str = "model") -> None:
                 f"{field}: {path} has auto_map, the model needs trust_remote_code to load; that is off and stays so, "
                 "export the model with an architecture that transformers has"
             )
+
+
+def require_trained_contract(folder: Path, manifest: Manifest, *, field: str = "model") -> None:
+    """Raise UserError unless the folder's tokenizer and template are those that its manifest was trained with."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+    require_chat_tokens(tokenizer, str(folder))
+    found = json.loads(json.dumps(contract(tokenizer)))  # as a manifest gives it back: tuples become lists
+    trained = dict(manifest.contract)
+    differing = sorted(name for name in found.keys() | trained.keys() if found.get(name) != trained.get(name))
+    if differing:
+        raise UserError(
+            f"{field}: {differing[0]} of the folder is not what the model was trained with "
+            f"({found.get(differing[0])!r}, the manifest has {trained.get(differing[0])!r}); promote the checkpoint as "
+            "its stage wrote it"
+        )
 
 
 def swap_fault(old: Path, new: Path) -> str | None:

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
-import os
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,13 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from transformers import AutoTokenizer
 
 from data.records import UserError
-from data.tokenizer import contract, require_chat_tokens
-from learner.checkpoint import require_same_contract
 from serving.engine_app import ROUTES, EngineApp, engine_app
-from serving.folder_rules import require_safe_folder
+from serving.folder_rules import require_safe_folder, require_trained_contract
 from serving.gate import Gate
 from serving.guard import Guard
 from serving.live import Announcement, SwapResult
@@ -38,7 +32,6 @@ from serving.swap import EngineLost, Swapper
 _MAX_HEADER_BYTES = 32 << 10
 _IDLE_CONNECTIONS = 64
 _HEALTH_POLL_S = 1.0
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +49,7 @@ def find(registry: Registry, name: str) -> Served:
     version = registry.resolve(name) if change is None else registry.version(change.version)
     registry.verify(version)
     require_safe_folder(version.folder, field=f"version {version.name}")
-    tokenizer = AutoTokenizer.from_pretrained(str(version.folder), trust_remote_code=False, local_files_only=True)
-    require_chat_tokens(tokenizer, str(version.folder))
-    require_same_contract(version.manifest, contract(tokenizer))
+    require_trained_contract(version.folder, version.manifest, field=f"version {version.name}")
     return Served(name, version, None if change is None else change.generation)
 
 
@@ -70,7 +61,6 @@ def serve(registry: Registry, name: str, config: ServeConfig, *, say: Callable[[
     config.validate()
     served = find(registry, name)
     with _listening_socket(config) as listener:
-        _let_children_end_with_us()
         try:
             asyncio.run(_run(registry, served, config, listener, say))
         except EngineLost as error:
@@ -210,26 +200,6 @@ def url_of(listener: socket.socket) -> str:
     """The address of a bound socket, as a client writes it."""
     host, port = listener.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-# ---- processes
-
-
-def _let_children_end_with_us() -> None:
-    """Have Linux kill a forked child when this process ends, even by kill -9 while the engine is still starting.
-
-    Once the engine runs it watches the server by itself (`ServingWorker`), which covers spawned processes as well.
-    """
-    if sys.platform == "linux":
-        library = ctypes.CDLL(None, use_errno=True)
-        parent = os.getpid()
-
-        def arm() -> None:
-            library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent and os.getppid() == 1:
-                os._exit(1)  # it ended between the fork and here
-
-        os.register_at_fork(after_in_child=arm)
 
 
 def registry_at(place: str | Path) -> Registry:
