@@ -195,17 +195,18 @@ class RemotePlace:
     def __init__(self, url: str, *, cache: Path | None = None) -> None:
         import fsspec
 
-        try:
-            self.fs, self.root = fsspec.core.url_to_fs(url)
-        except (ValueError, ImportError) as error:
-            raise UserError(f"registry: {url} cannot be opened ({error}); check the protocol") from error
         self.url = url
         self.protocol = url.split("://", 1)[0]
         if self.protocol not in EXCLUSIVE_PROTOCOLS | {"hf"}:
             raise UserError(
-                f"registry: {url}: the driver of {self.protocol}:// cannot refuse a name that is taken, so two "
-                f"promotions at once could both win; use one of {', '.join(sorted(EXCLUSIVE_PROTOCOLS | {'hf'}))}"
+                f"registry: {url}: a store reached by {self.protocol}:// is not known to refuse a name that is taken, "
+                "so two promotions at once could both win; use a folder or one of "
+                f"{', '.join(sorted(EXCLUSIVE_PROTOCOLS | {'hf'}))}"
             )
+        try:
+            self.fs, self.root = fsspec.core.url_to_fs(url)
+        except (ValueError, ImportError) as error:
+            raise UserError(f"registry: {url} cannot be opened ({error}); install its driver") from error
         self.cache = cache if cache is not None else _default_cache(url)
 
     def __str__(self) -> str:
@@ -254,6 +255,8 @@ class RemotePlace:
                 self.fs.invalidate_cache()
             if self._size(target) != size:
                 raise UserError(f"registry {self.url}: {name} arrived with {self._size(target)} bytes of {size}")
+        if self.local_folder(digest).is_dir():
+            _mend(self.local_folder(digest), source, (*names, MANIFEST))
 
     def _size(self, target: str) -> int | None:
         try:
@@ -329,7 +332,7 @@ def _mend(folder: Path, source: Path, names: Sequence[str]) -> None:
     for name in names:
         if not _same_bytes(folder / name, source / name):
             with open(source / name, "rb") as file:
-                atomic_write(folder / name, iter(lambda: file.read(1 << 20), b""))  # noqa: B023
+                atomic_write(folder / name, iter(lambda: file.read(1 << 20), b""))
 
 
 def _same_bytes(left: Path, right: Path) -> bool:
