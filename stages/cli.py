@@ -17,6 +17,7 @@ from rich.table import Table
 from data.records import UserError
 from stages.ablation_command import ablate
 from stages.eval_command import eval_
+from stages.serve_command import serve
 
 app = typer.Typer(
     help="Post-train a base model into a hybrid reasoning model with the four-stage recipe of the Qwen3 report.",
@@ -31,6 +32,7 @@ app.add_typer(rewards_app, name="rewards")
 app.add_typer(data_app, name="data")
 app.command()(ablate)
 app.command(name="eval")(eval_)
+app.command()(serve)
 
 _INTERRUPTED = 130
 

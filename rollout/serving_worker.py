@@ -1,0 +1,104 @@
+"""What a server needs inside the worker of its engine: weights from a folder, the thinking budget, and a common end.
+
+vLLM mixes `ServingWorker` into its worker (`worker_extension_cls`) and calls it by name; plain values alone cross to
+the worker, which runs in a process of its own: no pickled function does.
+
+Importing this module in a process whose environment names a server (`SERVER_VARIABLE`) starts the watch over that
+server: vLLM gives a worker no other hook before it loads the weights, and a server that is killed while its engine
+starts must not leave the engine behind.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from safetensors import safe_open
+
+from rollout.forced_tokens import recognise_natural_end
+from rollout.weight_transfer import differing_tensors, load_into_worker
+
+SERVER_VARIABLE = "FOURSTAGE_SERVER_PROCESS"
+"""Environment variable with process id and start time of the server to end with, as `server_mark` writes it."""
+
+_POLL_S = 1.0
+
+
+class ServingWorker:
+    """The calls that `serving.engine_app` makes by name; `self` is vLLM's worker."""
+
+    def fourstage_prepare(self, forced_ids: list[int], natural_ids: list[int]) -> None:
+        """Mend the thinking budget of the engine's runner (`recognise_natural_end`)."""
+        recognise_natural_end(self, forced_ids, natural_ids)
+
+    def fourstage_reload(self, folder: str, compare: bool) -> str | None:
+        """Load the weights of a model folder; what went wrong, None when the engine computes with them.
+
+        An error is told, not raised: the worker goes on, and the caller loads the old weights again.
+        """
+        try:
+            weights = folder_tensors(folder)
+            load_into_worker(self, weights)
+            names = differing_tensors(self, weights, _tolerance(self)) if compare else []
+        except Exception as error:  # whatever a damaged or foreign folder makes the loader raise
+            return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
+        return f"the engine computes with other weights than {', '.join(names[:3])}" if names else None
+
+
+def folder_tensors(folder: str | Path) -> dict[str, torch.Tensor]:
+    """The tensors of a model folder's safetensors files by name, a tied head under its own name as well."""
+    tensors: dict[str, torch.Tensor] = {}
+    for path in sorted(Path(folder).glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            tensors.update({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118  (not a mapping)
+    if "lm_head.weight" not in tensors and "model.embed_tokens.weight" in tensors:
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+    return tensors
+
+
+def _tolerance(worker: Any) -> float:
+    """How far two products of the same weights may lie apart: a few roundings of the engine's own precision."""
+    dtype = next(worker.model_runner.get_model().parameters()).dtype
+    return 1e-4 if dtype == torch.float32 else 4 * torch.finfo(dtype).eps
+
+
+# ---- the common end
+
+
+def server_mark() -> str:
+    """What names this process as the server in `SERVER_VARIABLE`."""
+    process = psutil.Process()
+    return f"{process.pid}:{process.create_time()}"
+
+
+def end_with_server(mark: str) -> None:
+    """Wait until the server of that mark is gone, then end the engine's process, where it is another, and this one."""
+    while _lives(mark):
+        time.sleep(_POLL_S)
+    engine = multiprocessing.parent_process()  # or the server itself, where the worker is in the engine's process
+    if engine is not None and engine.pid is not None and not mark.startswith(f"{engine.pid}:") and engine.is_alive():
+        os.kill(engine.pid, signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _lives(mark: str) -> bool:
+    """Whether the process of a mark runs; one that ended and waits for its parent to take note does not."""
+    pid, _, started = mark.partition(":")
+    try:
+        process = psutil.Process(int(pid))
+        return str(process.create_time()) == started and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+if SERVER_VARIABLE in os.environ:
+    threading.Thread(
+        target=end_with_server, args=(os.environ[SERVER_VARIABLE],), name="end-with-server", daemon=True
+    ).start()

@@ -1,0 +1,174 @@
+"""The parts of the server that need no engine: what is served, where it listens, and how it follows its alias."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.records import UserError
+from serving.live import Announcement, SwapResult, servers_of
+from serving.registry import Registry, Version
+from serving.server import _follow, _listening_socket, find, registry_at, serve, swap_line, url_of
+from serving.server_config import ServeConfig
+from tests.serving.served_models import save_checkpoint
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    root = tmp_path_factory.mktemp("checkpoints")
+    return [save_checkpoint(root / f"c{seed}", seed=seed) for seed in range(2)]
+
+
+@pytest.fixture
+def registry(tmp_path: Path, checkpoints: list[Path]) -> Registry:
+    registry = Registry(tmp_path / "models")
+    first = registry.add(checkpoints[0])
+    registry.point("production", first.name, expected_generation=0, reason="test")
+    return registry
+
+
+def test_an_alias_is_served_at_the_version_it_points_to_and_a_version_as_itself(
+    registry: Registry, checkpoints: list[Path]
+) -> None:
+    (version,) = registry.versions()
+    served = find(registry, "production")
+    assert (served.name, served.version, served.generation) == ("production", version, 1)
+    served = find(registry, version.name)
+    assert (served.name, served.version, served.generation) == (version.name, version, None)
+
+
+def test_a_name_that_is_not_there_is_refused(registry: Registry) -> None:
+    with pytest.raises(UserError, match="did you mean 'production'"):
+        find(registry, "produktion")
+
+
+def test_a_version_with_a_flipped_byte_is_refused(registry: Registry) -> None:
+    (version,) = registry.versions()
+    weights = version.folder / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(UserError, match=r"model\.safetensors"):
+        find(registry, "production")
+
+
+def test_a_version_that_holds_more_than_safetensors_is_refused(registry: Registry) -> None:
+    (version,) = registry.versions()
+    (version.folder / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(UserError, match=r"pytorch_model\.bin may run code"):
+        find(registry, "production")
+
+
+def test_a_registry_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--registry: .* is no folder"):
+        registry_at(tmp_path / "nowhere")
+
+
+def test_a_port_that_is_taken_is_refused_before_the_engine_starts(registry: Registry) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"--port: cannot listen on 127.0.0.1:{port}"):
+            serve(registry, "production", ServeConfig(port=port), say=print)
+
+
+def test_port_0_is_a_free_port_and_the_address_names_it() -> None:
+    with _listening_socket(ServeConfig(port=0)) as listener:
+        port = listener.getsockname()[1]
+        assert port > 0
+        assert url_of(listener) == f"http://127.0.0.1:{port}"
+
+
+def test_a_loopback_name_that_leads_elsewhere_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.server.is_loopback", lambda host: host == "127.0.0.1")
+    config = ServeConfig(host="127.0.0.2", port=0)
+    with pytest.raises(UserError, match="which needs an API key"), _listening_socket(config):
+        raise AssertionError("listens")
+
+
+class FakeSwapper:
+    """Serves what it is told to, or says why not."""
+
+    def __init__(self, version: Version) -> None:
+        self.version = version
+        self.fails: str | None = None
+
+    async def to(self, version: Version) -> SwapResult:
+        if self.fails is None:
+            self.version = version
+        return SwapResult(self.version.name, 0.5, self.fails)
+
+
+def follow(registry: Registry, scenario: Any) -> list[str]:
+    """Run a scenario beside a server that follows production; returns what the server said."""
+    served = find(registry, "production")
+    swapper, said = FakeSwapper(served.version), []  # type: ignore[var-annotated]
+
+    async def run() -> None:
+        announcement = Announcement(
+            registry, alias="production", address="http://127.0.0.1:1", version=served.version.name, generation=1
+        )
+        task = asyncio.create_task(_follow(registry, announcement, swapper, 0.01, said.append))  # type: ignore[arg-type]
+        (server,) = servers_of(registry, "production")
+
+        async def wait_for(generation: int) -> SwapResult:
+            return await asyncio.to_thread(server.wait_for, generation, 20)
+
+        await scenario(swapper, wait_for)
+        assert not task.done()
+        task.cancel()
+        announcement.withdraw()
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+    return said
+
+
+def test_the_server_follows_its_alias_and_says_what_came_of_each_change(
+    registry: Registry, checkpoints: list[Path]
+) -> None:
+    first = registry.versions()[0]
+    second = registry.add(checkpoints[1])
+
+    async def scenario(swapper: FakeSwapper, wait_for: Any) -> None:
+        registry.point("production", second.name, expected_generation=1, reason="test")
+        assert await wait_for(2) == SwapResult(second.name, 0.5, None)
+        swapper.fails = "it did not load"
+        registry.point("production", first.name, expected_generation=2, reason="test")
+        assert await wait_for(3) == SwapResult(second.name, 0.5, "it did not load")
+        swapper.fails = None
+        registry.point("production", second.name, expected_generation=3, reason="back")
+        assert (await wait_for(4)).failed is None
+
+    said = follow(registry, scenario)
+    assert said[0] == f"production, change 2: serving {second.name}, new requests waited 0.500 s"
+    assert said[1] == f"production, change 3: failed, serving {second.name}: it did not load"
+    assert len(said) == 3
+
+
+def test_a_registry_that_cannot_be_read_for_a_while_is_told_once_and_followed_again(
+    registry: Registry, checkpoints: list[Path]
+) -> None:
+    second = registry.add(checkpoints[1])
+    record = next((Path(str(registry.place)) / "aliases" / "production").glob("*.json"))
+    text = record.read_text()
+
+    async def scenario(swapper: FakeSwapper, wait_for: Any) -> None:
+        record.write_text("{")
+        await asyncio.sleep(0.2)
+        record.write_text(text)
+        registry.point("production", second.name, expected_generation=1, reason="test")
+        assert (await wait_for(2)).version == second.name
+
+    said = follow(registry, scenario)
+    assert len(said) == 2
+    assert "the registry cannot be read" in said[0]
+    assert said[1].startswith("production, change 2: serving")
+
+
+def test_a_result_is_one_line() -> None:
+    assert swap_line("staging", 7, SwapResult("v2-x-1", 0.0123, None)) == (
+        "staging, change 7: serving v2-x-1, new requests waited 0.012 s"
+    )
