@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from configs.load import GATES, find_recipe, load_config
 from data.records import UserError
 
+DEFAULT_REGISTRY = "models"
+"""Where the registry lies unless it is said: a folder beside the runs."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LicenceGate:
@@ -141,6 +144,27 @@ class GatesConfig:
     @property
     def needs_engine(self) -> bool:
         return self.needs_suite or self.parity is not None or self.load is not None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromotionConfig:
+    """How a run ends in a promotion: its last checkpoint goes to `staging`, and to `production` when its gates pass.
+
+    `registry` is a folder or a URL, `gates` a shipped gates file or a path, with `gate_settings` as key=value. With an
+    alias null that step is left out.
+    """
+
+    gates: str
+    gate_settings: tuple[str, ...] = ()
+    registry: str = DEFAULT_REGISTRY
+    staging: str | None = "staging"
+    production: str | None = "production"
+
+    def validate(self) -> None:
+        if self.staging is None and self.production is None:
+            raise UserError("staging, production: both are null, so nothing would be promoted; name at least one alias")
+        if self.staging == self.production:
+            raise UserError(f"staging, production: both are {self.staging!r}; name two aliases")
 
 
 def load_gates(name_or_path: str, overrides: Sequence[str] = ()) -> GatesConfig:

@@ -15,7 +15,8 @@ import yaml
 
 from data.records import UserError
 from learner.checkpoint import Manifest
-from serving.gates import LineageFigures, Verdict, failed
+from serving.figures import LineageFigures
+from serving.gates import Verdict, failed
 from serving.registry import Version
 
 CARD = "README.md"

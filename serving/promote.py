@@ -118,6 +118,7 @@ def move(
     timeout_s: float,
 ) -> Move:
     """Move the alias, wait for its servers, and move it back when one of them failed."""
+    servers_of(registry, alias)  # a list that cannot be read stops this before anything moved
     expected = seen.generation if seen is not None else 0
     change = registry.point(alias, version, expected_generation=expected, reason=reason, forced=forced, kind=kind)
     swaps = tuple(server.wait_for(change.generation, timeout_s) for server in servers_of(registry, alias))

@@ -17,6 +17,7 @@ from rich.table import Table
 from data.records import UserError
 from stages.ablation_command import ablate
 from stages.eval_command import eval_
+from stages.promotion_command import models, promote, rollback
 from stages.serve_command import serve
 
 app = typer.Typer(
@@ -30,9 +31,9 @@ rewards_app = typer.Typer(help="Look at reward tasks, and score completions.", n
 data_app = typer.Typer(help="Look at the data of a stage before training on it.", no_args_is_help=True)
 app.add_typer(rewards_app, name="rewards")
 app.add_typer(data_app, name="data")
-app.command()(ablate)
 app.command(name="eval")(eval_)
-app.command()(serve)
+for _command in (ablate, models, promote, rollback, serve):
+    app.command()(_command)
 
 _INTERRUPTED = 130
 

@@ -111,26 +111,13 @@ def measure_suite(
     suite: SuiteConfig, subject: Subject, folder: Path, services: MeasuringServices, progress: Progress
 ) -> dict[str, Any]:
     """The document of results, also written to `folder` beside the measurements it is made of."""
-    tokenizer = services.tokenizer(subject.folder)
-    require_chat_tokens(tokenizer, str(subject.folder))
-    if tokenizer.chat_template != chat_template():
-        progress.warn(f"{subject.folder} has a chat template of its own; prompts are rendered in the format of Qwen3")
-    shelf = _Shelf(folder / "measurements", subject.key, _setting(suite))
-    work = _Work(suite, subject, services, progress, shelf)
-    prompts = {
-        name: prompts_by_mode(name, benchmark, suite.evaluation.seed)
-        for name, benchmark in suite.evaluation.benchmarks.items()
-    }
-    jobs = [
-        build_job(name, mode, prompts[name][mode], suite.evaluation, tokenizer=tokenizer, seed=seed)
-        for seed in suite.seeds
-        for name, benchmark in suite.evaluation.benchmarks.items()
-        for mode in benchmark.modes
-    ]
+    work, prompts = _work_of(suite, subject, folder, services, progress)
+    jobs = _suite_jobs(suite, prompts, services.tokenizer(subject.folder))
     measured = work.all_of(jobs, f"evaluate {subject.name}")
     budgeted: list[Measurement] = []
     if suite.evaluation.budget_benchmarks:
         known = {job_place(job) for job in jobs}
+        tokenizer = services.tokenizer(subject.folder)
         budget_jobs = [
             build_job(name, "thinking", asked, suite.evaluation, tokenizer=tokenizer, seed=seed, budget=budget)
             for seed in suite.seeds
@@ -141,12 +128,48 @@ def measure_suite(
         budget_jobs = [job for job in budget_jobs if job_place(job) not in known]
         budgeted = work.all_of(budget_jobs, "thinking budgets")
     document = results_document(suite, subject, measured, budgeted)
-    stem = f"{suite.name}-{config_hash([to_dict(suite), shelf.setting])[:12]}"
+    stem = f"{suite.name}-{config_hash([to_dict(suite), work.shelf.setting])[:12]}"
     save_config(suite, folder / f"{stem}.yaml")
     write_json(folder / f"{stem}.json", document)
     atomic_write(folder / f"{stem}.md", markdown_document(document))
     progress.say(f"results: {folder / stem}.json, .md")
     return document
+
+
+def suite_measurements(
+    suite: SuiteConfig, subject: Subject, folder: Path, services: MeasuringServices, progress: Progress
+) -> list[Measurement]:
+    """The measurements of `measure_suite` without thinking budgets and without a document of results."""
+    work, prompts = _work_of(suite, subject, folder, services, progress)
+    return work.all_of(_suite_jobs(suite, prompts, services.tokenizer(subject.folder)), f"evaluate {subject.name}")
+
+
+def _work_of(
+    suite: SuiteConfig, subject: Subject, folder: Path, services: MeasuringServices, progress: Progress
+) -> tuple[_Work, dict[str, dict[EvalMode, list[Prompt]]]]:
+    """What makes the measurements of a checkpoint, and the prompts of each benchmark as each mode asks them."""
+    tokenizer = services.tokenizer(subject.folder)
+    require_chat_tokens(tokenizer, str(subject.folder))
+    if tokenizer.chat_template != chat_template():
+        progress.warn(f"{subject.folder} has a chat template of its own; prompts are rendered in the format of Qwen3")
+    shelf = _Shelf(folder / "measurements", subject.key, _setting(suite))
+    prompts = {
+        name: prompts_by_mode(name, benchmark, suite.evaluation.seed)
+        for name, benchmark in suite.evaluation.benchmarks.items()
+    }
+    return _Work(suite, subject, services, progress, shelf), prompts
+
+
+def _suite_jobs(
+    suite: SuiteConfig, prompts: Mapping[str, Mapping[EvalMode, list[Prompt]]], tokenizer: Any
+) -> list[Job]:
+    """The jobs of a suite: each benchmark with each seed in its modes, under no other budget than its own."""
+    return [
+        build_job(name, mode, prompts[name][mode], suite.evaluation, tokenizer=tokenizer, seed=seed)
+        for seed in suite.seeds
+        for name, benchmark in suite.evaluation.benchmarks.items()
+        for mode in benchmark.modes
+    ]
 
 
 def job_place(job: Job) -> tuple[str, str, int | None, int]:

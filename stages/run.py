@@ -18,6 +18,7 @@ from data.records import UserError
 from evals.evaluate import EvaluationConfig, budget_curve, evaluate
 from evals.measurement import BOOTSTRAP_SEED
 from evals.summary import BenchmarkResult, BudgetPoint, compare_stages, summary_dict, write_summary
+from serving.gates_config import PromotionConfig
 from stages.evaluate_checkpoint import roll_out_of
 from stages.metrics_sinks import MetricsSink, open_sinks
 from stages.pipeline import MIN_FREE_BYTES, Checkpoint, Pipeline, PlannedStage, plan_stages, prepare_run, start_of
@@ -39,6 +40,11 @@ class Selection:
     until: str | None = None
     only: str | None = None
     start: Path | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the run goes to its last stage."""
+        return self.until is None and self.only is None
 
     def stages_of(self, stages: Sequence[str]) -> tuple[str, ...]:
         """The selected stages in order; UserError for a stage that is not in the pipeline."""
@@ -68,9 +74,23 @@ def run_pipeline(config: RunConfig, selection: Selection, *, plain: bool | None 
     with run.lock(), Progress(num_parts, plain=plain) as progress, tracked as sinks:
         services = Services(config, run.path, progress)
         try:
-            return _run(config, selection, names, run, services, sinks)
+            summary = _run(config, selection, names, run, services, sinks)
         finally:
             services.close()
+    if config.promotion is not None and selection.is_whole:
+        _promote(config, config.promotion, run, plain=plain)
+    return summary
+
+
+def _promote(config: RunConfig, promotion: PromotionConfig, run: RunDir, *, plain: bool | None) -> None:
+    """The last step of a recipe that asks for it: the last checkpoint goes to staging, then through the gates."""
+    from stages.promotion import promote_run
+
+    last = plan_stages(config, run, config.stages)[-1]
+    lines = promote_run(promotion, last.checkpoint_folder, run.path, plain=plain)
+    with Progress(1, plain=plain) as progress:
+        for line in lines:
+            progress.say(line)
 
 
 def run_all(config: RunConfig, run: RunDir, services: Services) -> dict[str, Any]:

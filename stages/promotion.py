@@ -1,0 +1,207 @@
+"""`fourstage promote` and `rollback` from end to end, and the promotion that a recipe may end in.
+
+checkpoint -> the registry (a copy, verified) -> figures -> verdicts -> card -> the alias moves -> servers follow
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from data.files import write_json
+from data.records import UserError
+from serving.figures import Figures, LineageFigures, Unmeasured
+from serving.gates import Verdict, failed, judge
+from serving.gates_config import GatesConfig, PromotionConfig, load_gates
+from serving.live import servers_of
+from serving.model_card import card_name, model_card
+from serving.promote import Move, promote, rollback
+from serving.registry import Registry, Version
+from stages.gate_measuring import measure_figures
+
+EVALUATIONS = Path("runs/eval")
+"""Where `fourstage eval` keeps its measurements by default, so that none is made twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """What a promotion came to: verdicts, the version (None when nothing was added), the move (None for a dry run)."""
+
+    alias: str
+    candidate: str
+    version: Version | None
+    verdicts: tuple[Verdict, ...]
+    move: Move | None
+    card: Path | None
+
+    @property
+    def passed(self) -> bool:
+        return not failed(self.verdicts)
+
+    def document(self) -> dict[str, Any]:
+        """The promotion as JSON."""
+        move = self.move
+        return {
+            "alias": self.alias,
+            "candidate": self.candidate,
+            "version": self.version.name if self.version is not None else None,
+            "passed": self.passed,
+            "verdicts": [asdict(verdict) for verdict in self.verdicts],
+            "card": str(self.card) if self.card is not None else None,
+            "move": None if move is None else move_document(move),
+        }
+
+
+def move_document(move: Move) -> dict[str, Any]:
+    """A move as JSON."""
+    swaps = [{"version": swap.version, "pause_s": swap.pause_s, "failed": swap.failed} for swap in move.swaps]
+    return {
+        "done": move.done,
+        "change": None if move.change is None else asdict(move.change),
+        "undone": None if move.undone is None else asdict(move.undone),
+        "reason": move.reason,
+        "swaps": swaps,
+    }
+
+
+def promote_checkpoint(
+    registry: Registry,
+    checkpoint: str,
+    alias: str,
+    config: GatesConfig,
+    *,
+    dry_run: bool = False,
+    forced: str | None = None,
+    out: Path = EVALUATIONS,
+    plain: bool | None = None,
+) -> Promotion:
+    """Run all gates on a checkpoint folder, version or alias, and move `alias` when they pass or `forced` says why not.
+
+    A dry run writes nothing into the registry. A checkpoint that the registry refuses, such as one with a damaged file,
+    goes through the other gates all the same, and cannot be forced.
+    """
+    if forced is not None and not forced.strip():
+        raise UserError("--force: the reason is empty; say why the gates are passed over")
+    seen = registry.alias(alias)
+    current = registry.version(seen.version) if seen is not None else None
+    version, folder = _candidate(registry, checkpoint, dry_run=dry_run)
+    figures = measure_figures(config, folder, current, out, plain=plain)
+    verdicts = tuple(judge(config, figures))
+    if dry_run:
+        return Promotion(alias, checkpoint, version, verdicts, None, None)
+    if version is None:
+        reason = f"the registry does not take {folder}: {figures.files.fault or 'its files differ'}"
+        return Promotion(alias, checkpoint, None, verdicts, Move(None, reason=reason), None)
+    card = _write_card(registry, version, config, figures, verdicts, alias=alias, forced=forced)
+    move = promote(
+        registry, version, alias, verdicts,
+        seen=seen, forced=forced, servers_of=servers_of, timeout_s=config.swap_timeout_s,
+    )  # fmt: skip
+    return Promotion(alias, checkpoint, version, verdicts, move, card)
+
+
+def _candidate(registry: Registry, checkpoint: str, *, dry_run: bool) -> tuple[Version | None, Path]:
+    """The version to promote with its folder; None with the checkpoint's own folder when it is not in the registry."""
+    folder = Path(checkpoint)
+    if not folder.is_dir():
+        if "/" in checkpoint:
+            raise UserError(f"CHECKPOINT: {checkpoint} is no folder; give a checkpoint folder, a version or an alias")
+        version = registry.resolve(checkpoint)
+        return version, version.folder
+    if dry_run:
+        return None, folder
+    try:
+        version = registry.add(folder)
+    except UserError:
+        if _is_sound(folder):
+            raise  # a full disk, or a place that cannot be written: no fault of the checkpoint's
+        return None, folder
+    return version, version.folder
+
+
+def _is_sound(folder: Path) -> bool:
+    from serving.folder_figures import file_figures
+
+    return file_figures(folder).fault is None
+
+
+def _write_card(
+    registry: Registry,
+    version: Version,
+    config: GatesConfig,
+    figures: Figures,
+    verdicts: Sequence[Verdict],
+    *,
+    alias: str,
+    forced: str | None,
+) -> Path:
+    lineage = None if isinstance(figures.lineage, Unmeasured) else figures.lineage
+    text = model_card(
+        version,
+        verdicts,
+        lineage,
+        alias=alias,
+        licence=config.licence.spdx or _declared(lineage),
+        compared_with=figures.current,
+        forced=forced,
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    return registry.write_beside(version, card_name(version.manifest), text)
+
+
+def _declared(lineage: LineageFigures | None) -> str | None:
+    return lineage.licence if lineage is not None else None
+
+
+def rollback_alias(registry: Registry, alias: str, *, reason: str, timeout_s: float) -> Move:
+    """Return an alias to the version before, in the registry and in every server that follows it."""
+    return rollback(registry, alias, reason=reason, servers_of=servers_of, timeout_s=timeout_s)
+
+
+def promote_run(config: PromotionConfig, checkpoint: Path, run_dir: Path, *, plain: bool | None) -> list[str]:
+    """The end of a run: its checkpoint goes to staging, and to production when the gates pass.
+
+    Staging takes any checkpoint that is whole and is what it says. Writes `promotion.json` into the run directory.
+    A gate that fails is told in the lines that are returned, and is no failure of the run: its checkpoint is there.
+    """
+    registry, gates = Registry(config.registry), load_gates(config.gates, config.gate_settings)
+    done: list[Promotion] = []
+    if config.staging is not None:
+        bare = GatesConfig(
+            name="staging", licence=gates.licence, parity=None, benchmarks=None, think_follow=None, load=None
+        )
+        done.append(promote_checkpoint(registry, str(checkpoint), config.staging, bare, plain=plain))
+    if config.production is not None:
+        done.append(promote_checkpoint(registry, str(checkpoint), config.production, gates, plain=plain))
+    write_json(run_dir / "promotion.json", [promotion.document() for promotion in done])
+    return [line for promotion in done for line in promotion_lines(promotion)]
+
+
+def promotion_lines(promotion: Promotion) -> list[str]:
+    """What came of a promotion, in a line or two."""
+    name = promotion.version.name if promotion.version is not None else promotion.candidate
+    move = promotion.move
+    if move is None:
+        outcome = "would pass" if promotion.passed else "would be refused"
+        return [f"dry run: {name} {outcome} for {promotion.alias}; nothing was changed"]
+    if not move.done:
+        return [f"{promotion.alias}: {name} was not promoted: {move.reason}"]
+    if move.change is None:
+        return [f"{promotion.alias}: is at {name} already"]
+    return move_lines(move)
+
+
+def move_lines(move: Move) -> list[str]:
+    """Where an alias is now, and what each server said."""
+    change = move.change
+    assert change is not None
+    before = f", {change.before} before" if change.before is not None else ""
+    forced = f"; forced: {change.forced}" if change.forced is not None else ""
+    lines = [f"{change.alias}: is at {change.version}{before} (generation {change.generation}){forced}"]
+    for swap in move.swaps:
+        outcome = swap.failed or f"serves {swap.version}, new requests waited {swap.pause_s:.2f} s"
+        lines.append(f"server: {outcome}")
+    return lines
