@@ -102,7 +102,7 @@ def attempt(measure: Callable[[], FigureT]) -> FigureT | Unmeasured:
 
 
 def _subject(folder: Path, *, is_sound: bool) -> Subject:
-    """The checkpoint as the shelf of measurements knows it: by the content that is there, whatever the manifest says."""
+    """The checkpoint as the shelf of measurements knows it: by the content that is there."""
     if is_sound:
         manifest = read_manifest(folder)
         return Subject(folder, manifest.stage, files_key({n: record.sha256 for n, record in manifest.files.items()}))
