@@ -1,0 +1,208 @@
+"""`fourstage models`, `promote` and `rollback` as they are called, with the gates that need no engine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from learner.checkpoint import MANIFEST, read_manifest, write_checkpoint
+from serving.gates_config import PromotionConfig
+from serving.registry import Registry
+from stages.promotion import promote_run
+from tests.serving.served_models import save_checkpoint
+from tests.stages.cli_calls import Call
+
+GATES = """
+name: folder alone
+licence: {spdx: Apache-2.0}
+parity: null
+benchmarks: null
+think_follow: null
+"""
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two checkpoints of one shape and other weights."""
+    folder = tmp_path_factory.mktemp("models")
+    return [save_checkpoint(folder / f"model-{seed}", seed=seed, stage="base") for seed in range(2)]
+
+
+class Commands:
+    """The three commands on one registry."""
+
+    def __init__(self, call: Call, folder: Path) -> None:
+        self.call, self.place = call, folder / "registry"
+        self.gates = folder / "gates.yaml"
+        self.gates.write_text(GATES)
+
+    def promote(self, checkpoint: str | Path, *options: str) -> Any:
+        return self.call("promote", checkpoint, "--registry", self.place, "--gates", self.gates, "--plain", *options)
+
+    def rollback(self, *options: str) -> Any:
+        return self.call("rollback", "production", "--registry", self.place, *options)
+
+    def models(self, *options: str) -> Any:
+        return self.call("models", "--registry", self.place, *options)
+
+    def now(self, alias: str = "production") -> str | None:
+        change = Registry(self.place).alias(alias)
+        return change.version if change is not None else None
+
+
+@pytest.fixture
+def commands(call: Call, tmp_path: Path) -> Commands:
+    return Commands(call, tmp_path)
+
+
+def without_data(model: Path, folder: Path) -> Path:
+    """The same model as a later stage that has no parent, which the lineage gate refuses."""
+
+    def copy(partial: Path) -> None:
+        shutil.copytree(model, partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
+
+    write_checkpoint(folder, replace(read_manifest(model), stage="general_rl"), copy)
+    return folder
+
+
+def test_a_checkpoint_that_passes_becomes_production_with_a_card(commands: Commands, models: list[Path]) -> None:
+    found = commands.promote(models[0], "--json").document
+    assert found["passed"]
+    assert found["move"]["done"]
+    assert [(v["gate"], v["status"]) for v in found["verdicts"]][:3] == [
+        ("files", "passed"), ("template", "passed"), ("lineage", "passed"),
+    ]  # fmt: skip
+    assert {v["status"] for v in found["verdicts"][3:]} == {"off"}
+    assert commands.now() == found["version"]
+    card = Path(found["card"])
+    assert card.name == "README.md"
+    assert "| files | passed |" in card.read_text()
+    Registry(commands.place).verify(Registry(commands.place).resolve("production"))
+
+
+def test_every_verdict_is_shown_and_a_failed_gate_exits_1_and_leaves_production(
+    commands: Commands, models: list[Path], tmp_path: Path
+) -> None:
+    assert commands.promote(models[0]).code == 0
+    before = commands.now()
+    refused = commands.promote(without_data(models[1], tmp_path / "orphan"))
+    assert refused.code == 1
+    assert all(word in refused.out for word in ("files", "template", "lineage", "failed", "no parent", "load", "off"))
+    assert "was not promoted: 1 of 9 gates failed: lineage" in " ".join(refused.out.split())
+    assert commands.now() == before
+
+
+def test_a_forced_promotion_is_in_the_history_and_in_the_card(
+    commands: Commands, models: list[Path], tmp_path: Path
+) -> None:
+    orphan = without_data(models[1], tmp_path / "orphan")
+    found = commands.promote(orphan, "--force", "demo on Friday", "--json").document
+    assert found["move"]["change"]["forced"] == "demo on Friday"
+    assert "Reason given: demo on Friday" in Path(found["card"]).read_text()
+    (row,) = commands.models("--history", "production", "--json").document
+    assert (row["version"], row["forced"]) == (commands.now(), "demo on Friday")
+    assert "the reason is empty" in commands.promote(orphan, "--force", " ").error
+
+
+def test_a_dry_run_shows_the_verdicts_and_writes_nothing(
+    commands: Commands, models: list[Path], tmp_path: Path
+) -> None:
+    good = commands.promote(models[0], "--dry-run")
+    assert good.code == 0
+    assert "would pass for production; nothing was changed" in good.out
+    assert commands.promote(without_data(models[1], tmp_path / "orphan"), "--dry-run").code == 1
+    assert not commands.place.exists()
+
+
+def test_a_damaged_checkpoint_goes_through_all_gates_and_cannot_be_forced(
+    commands: Commands, models: list[Path], tmp_path: Path
+) -> None:
+    damaged = Path(shutil.copytree(models[0], tmp_path / "damaged"))
+    weights = damaged / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    found = json.loads(commands.promote(damaged, "--force", "please", "--json").out)
+    assert [v["status"] for v in found["verdicts"][:3]] == ["failed", "passed", "passed"]
+    assert "model.safetensors" in found["move"]["reason"]
+    assert not found["move"]["done"]
+    assert commands.now() is None
+    assert commands.models().out.startswith("the registry")
+
+
+def test_what_is_in_staging_goes_to_production_by_its_alias_or_name(commands: Commands, models: list[Path]) -> None:
+    version = commands.promote(models[0], "--to", "staging", "--json").document["version"]
+    assert commands.promote("staging").code == 0
+    assert commands.now() == version
+    again = commands.promote(version)
+    assert again.code == 0
+    assert f"production: is at {version} already" in again.out
+    assert "neither a version nor an alias" in commands.promote("stagin").error
+    assert "is no folder" in commands.promote("some/where").error
+
+
+def test_a_rollback_returns_and_the_list_shows_where_each_alias_is(commands: Commands, models: list[Path]) -> None:
+    first, second = (commands.promote(model, "--json").document["version"] for model in models)
+    back = commands.rollback("--reason", "tool calls break")
+    assert back.code == 0
+    assert f"production: is at {first}, {second} before (generation 3)" in back.out
+    rows = {row["version"]: row for row in commands.models("--json").document}
+    assert {name: row["aliases"] for name, row in rows.items()} == {first: ["production"], second: []}
+    assert rows[first]["stage"] == "base"
+    moves = commands.models("--history", "production", "--json").document
+    assert [(row["move"], row["version"]) for row in moves] == [
+        ("promote", first), ("promote", second), ("rollback", first),
+    ]  # fmt: skip
+    assert "nothing came before it" in commands.rollback().error
+
+
+def test_a_version_that_was_damaged_since_is_named_by_the_list_and_not_returned_to(
+    commands: Commands, models: list[Path]
+) -> None:
+    first, second = (commands.promote(model, "--json").document["version"] for model in models)
+    registry = Registry(commands.place)
+    (registry.version(first).folder / "model.safetensors").write_bytes(b"short")
+    assert "model.safetensors is truncated" in commands.rollback().error
+    assert "model.safetensors is truncated" in commands.models("--verify").error
+    assert commands.now() == second
+
+
+def test_an_empty_registry_says_how_to_fill_it(commands: Commands) -> None:
+    assert "is empty; `fourstage promote CHECKPOINT --to production` fills it" in commands.models().out
+    assert commands.models("--json").document == []
+    assert "points nowhere" in commands.rollback().error
+
+
+def test_unknown_gates_are_refused_by_name(commands: Commands, models: list[Path]) -> None:
+    error = commands.call("promote", models[0], "--registry", commands.place, "--gates", "embeded").error
+    assert "did you mean 'embedded'" in error
+
+
+# ---------------------------------------------------------------------------------------------- the end of a run
+
+
+def test_a_run_ends_in_staging_and_in_production_when_its_gates_pass(
+    commands: Commands, models: list[Path], tmp_path: Path
+) -> None:
+    config = PromotionConfig(gates=str(commands.gates), registry=str(commands.place))
+    lines = promote_run(config, models[0], tmp_path, plain=True)
+    version = commands.now()
+    assert version is not None
+    assert commands.now("staging") == version
+    assert lines == [f"{alias}: is at {version} (generation 1)" for alias in ("staging", "production")]
+    written = json.loads((tmp_path / "promotion.json").read_text())
+    assert [(row["alias"], row["passed"]) for row in written] == [("staging", True), ("production", True)]
+
+
+def test_a_run_whose_gates_fail_ends_in_staging_alone_and_says_so(
+    commands: Commands, models: list[Path], tmp_path: Path
+) -> None:
+    config = PromotionConfig(
+        gates=str(commands.gates), gate_settings=("licence.allowed=[MIT]",), registry=str(commands.place)
+    )
+    lines = promote_run(config, models[0], tmp_path, plain=True)
+    assert (commands.now("staging"), commands.now("production")) == (None, None)
+    assert all("was not promoted: 1 of 9 gates failed: lineage" in line for line in lines)
