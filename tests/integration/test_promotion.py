@@ -1,4 +1,4 @@
-"""Promotion with the real engine: all gates are measured, a second candidate is held against the first, figures last."""
+"""Promotion with the real engine: all gates are measured, and a second candidate is held against the first."""
 
 from __future__ import annotations
 
