@@ -31,9 +31,9 @@ def test_an_empty_variable_is_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_file_without_a_key_is_refused(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("\n")
-    with pytest.raises(UserError, match="--api-key-file: .* is empty"):
+    with pytest.raises(UserError, match=r"--api-key-file: .* is empty"):
         read_key(tmp_path / "key")
-    with pytest.raises(UserError, match="--api-key-file: .* cannot be read"):
+    with pytest.raises(UserError, match=r"--api-key-file: .* cannot be read"):
         read_key(tmp_path / "nothing")
 
 
