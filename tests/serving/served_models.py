@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,12 @@ def save_checkpoint(
     stage: str = "general_rl",
     changes: Mapping[str, Any] | None = None,
     max_positions: int = 512,
+    spoil: Callable[[Path], None] | None = None,
 ) -> Path:
     """A checkpoint as a stage writes it: random weights, or those that answer each text with the next one.
 
-    `changes` go into config.json. Weights of another seed or script make another checkpoint of the same shape.
+    `changes` go into config.json; `spoil` gets the folder before its files are hashed. Weights of another seed or
+    script make another checkpoint of the same shape.
     """
     tokenizer = serving_tokenizer()
     model = tiny_model("qwen3", len(tokenizer), tied=False, seed=seed, max_positions=max_positions)
@@ -56,6 +58,8 @@ def save_checkpoint(
         (partial / "exported").rmdir()
         config = json.loads((partial / "config.json").read_text())
         (partial / "config.json").write_text(json.dumps({**config, **(changes or {})}))
+        if spoil is not None:
+            spoil(partial)
 
     write_checkpoint(folder, manifest_of(tokenizer, stage=stage), write)
     return folder

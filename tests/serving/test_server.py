@@ -64,7 +64,7 @@ def test_a_version_that_holds_more_than_safetensors_is_refused(registry: Registr
 
 
 def test_a_registry_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--registry: .* is no folder"):
+    with pytest.raises(UserError, match=r"--registry: .* is no folder"):
         registry_at(tmp_path / "nowhere")
 
 

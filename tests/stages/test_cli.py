@@ -25,6 +25,7 @@ from tests.stages.cli_calls import MICRO, Call, written
         (["report"], "results"),
         (["eval"], "an interrupted evaluation goes on"),
         (["watch"], "while it goes on"),
+        (["serve"], "follow its alias"),
         (["import"], "chat tokens"),
         (["rewards"], "score"),
         (["rewards", "list"], "known hack"),
