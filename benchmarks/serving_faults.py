@@ -97,6 +97,7 @@ class FaultBench:
             sink = os.open(os.devnull, os.O_WRONLY)
             for descriptor in (1, 2):
                 os.dup2(sink, descriptor)
+            sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
             sys.argv = ["fourstage", *arguments]
             if prepare is not None:
                 prepare()
