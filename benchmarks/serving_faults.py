@@ -1,13 +1,14 @@
 """Kills `promote` and `rollback` with `kill -9`, breaks what they work on, and looks at what production points to then.
 
-    python -m benchmarks.serving_faults [--kills 200] [--seed 0] [--out benchmarks/results/serving_faults.md]
+    python -m benchmarks.serving_faults [--kills 200] [--swaps 0] [--seed 0] [--out benchmarks/results/serving_faults.md]
 
 Each kill hits a process of its own that runs the real command line, forked from one in which the libraries are imported
 already, so that the moments fall into the command and not into two seconds of imports. The moment is drawn uniformly
 over the time that the command takes undisturbed. After every kill the registry is opened anew: the alias has to be at
 the version before or at the new one, every version has to be whole by its hashes, the history has to be without a gap,
 and the same command, started again, has to finish. Gates that need an engine are off here; a process that waits for an
-engine changes nothing. Exits with 1 when one of these does not hold.
+engine changes nothing. With `--swaps` a real server follows the alias, and `promote` is killed while that changes its
+weights; the server then has to serve what the alias points to. Exits with 1 when one of these does not hold.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.machine import describe_machine
 from data.records import UserError
 from learner.checkpoint import MANIFEST, read_manifest, write_checkpoint
+from serving.live import servers_of
 from serving.registry import Registry, version_before
 from stages import cli
 from tests.serving.checkpoints import WEIGHTS, small_checkpoint
@@ -212,6 +214,62 @@ def _kill_once(bench: FaultBench, name: str, tally: Tally, seconds: float) -> No
             tally.violations.append(f"{name} after {seconds:.3f} s: the same command did nothing")
 
 
+# ---------------------------------------------------------------------------------------------- swaps
+
+
+def kill_during_swaps(folder: Path, *, kills: int, seed: int) -> Tally:
+    """Kill `promote` at random moments while a real server changes its weights to what it promotes, to and fro."""
+    from tests.integration.serving_process import ServerProcess
+
+    folder.mkdir()
+    bench = FaultBench(folder / "bench", weight_bytes=1 << 10)
+    registry, rng, tally = Registry(bench.place), random.Random(seed), Tally()
+    made = [save_checkpoint(folder / f"model-{index}", seed=index, stage="base") for index in range(2)]
+    names = [registry.add(checkpoint).name for checkpoint in made]
+    assert bench.finish(bench.promote(names[0])) == 0
+    server = ServerProcess(registry, "production", logs=folder / "logs")
+    try:
+        server.wait()
+        takes = statistics.median(_timed_swap(bench, names) for _ in range(3))
+        while tally.kills < kills:
+            _kill_swap_once(bench, names, tally, rng.uniform(0, takes))
+        server.stop()
+    finally:
+        server.command.kill_if_running()
+    return tally
+
+
+def _timed_swap(bench: FaultBench, names: Sequence[str]) -> float:
+    began = time.monotonic()
+    assert bench.finish(bench.promote(_other(bench, names))) == 0
+    return time.monotonic() - began
+
+
+def _other(bench: FaultBench, names: Sequence[str]) -> str:
+    """The one of two versions that production is not at."""
+    now = bench.now()
+    return next(name for name in names if name != now)
+
+
+def _kill_swap_once(bench: FaultBench, names: Sequence[str], tally: Tally, seconds: float) -> None:
+    before, target = bench.now(), _other(bench, names)
+    if not bench.kill_after(bench.promote(target), seconds):
+        tally.too_late += 1
+        return
+    tally.kills += 1
+    tally.violations += [f"swap after {seconds:.3f} s: {fault}" for fault in bench.faults(before, target)]
+    moved = bench.now() != before
+    tally.after += moved
+    tally.before += not moved
+    registry = Registry(bench.place)
+    change = registry.alias("production")
+    assert change is not None
+    for server in servers_of(registry, "production"):
+        result = server.wait_for(change.generation, 60)
+        if result.failed is not None or result.version != change.version:
+            tally.violations.append(f"swap after {seconds:.3f} s: the server is at {result.version}: {result.failed}")
+
+
 # ---------------------------------------------------------------------------------------------- every point
 
 CALLS = ("link", "rename", "replace", "unlink", "mkdir", "fsync", "ftruncate")
@@ -320,12 +378,17 @@ def table(tallies: dict[str, Tally], points: dict[str, Tally], others: dict[str,
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=200, help="kills of each operation")
+    parser.add_argument("--swaps", type=int, default=0, help="kills while a real server changes its weights")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="file to write the table to")
     options = parser.parse_args()
     with TemporaryDirectory() as folder:
         bench = FaultBench(Path(folder))
         tallies = kill_promotions_and_rollbacks(bench, kills=options.kills, seed=options.seed)
+        if options.swaps:
+            tallies["promote, while a server swaps"] = kill_during_swaps(
+                Path(folder) / "swaps", kills=options.swaps, seed=options.seed
+            )
         points = {name: kill_at_every_point(bench, name) for name in ("promote", "rollback")}
         others = other_faults(bench)
     text = table(tallies, points, others)

@@ -143,7 +143,7 @@ class LocalPlace:
 
     def store_folder(self, digest: str, source: Path, names: Sequence[str]) -> None:
         folder = self.local_folder(digest)
-        with disk_full_is_user_error(folder), self._only_writer():
+        with disk_full_is_user_error(folder), _only_writer(self.root):
             for left in folder.parent.glob(".*.partial"):  # of a writer that died: its lock is gone, and ours is held
                 shutil.rmtree(left)
             if folder.is_dir():
@@ -170,19 +170,9 @@ class LocalPlace:
 
     def write_into_folder(self, digest: str, name: str, text: str) -> Path:
         path = self.fetch_folder(digest) / name
+        _sweep(path.parent)
         atomic_write(path, text)
         return path
-
-    @contextmanager
-    def _only_writer(self) -> Iterator[None]:
-        """Hold the lock of the folders' writers; the system frees it when a process dies."""
-        _make_folder(self.root / CONTENTS)
-        descriptor = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
 
 
 class RemotePlace:
@@ -220,8 +210,12 @@ class RemotePlace:
             return _commit_if_absent(self.fs, self._path(name), data)
         try:
             self.fs.pipe_file(self._path(name), data, mode="create")
-        except FileExistsError:
-            return False
+        except OSError:
+            # Taken; or a driver that tried again after a lost answer, and met what it had written itself.
+            self.fs.invalidate_cache()
+            if self._size(self._path(name)) is None:
+                raise
+            return bytes(self.fs.cat_file(self._path(name))) == data
         self.fs.invalidate_cache()
         return True
 
@@ -269,13 +263,18 @@ class RemotePlace:
         if folder.is_dir():
             return folder
         manifest = self.manifest(digest)
-        require_free_space(folder, sum(record.size_bytes for record in manifest.files.values()))
-        with disk_full_is_user_error(folder), atomic_folder(folder) as partial:
+        with disk_full_is_user_error(folder), _only_writer(self.cache):
+            if not folder.is_dir():  # else another process fetched it meanwhile
+                require_free_space(folder, sum(record.size_bytes for record in manifest.files.values()))
+                self._download(digest, manifest, folder)
+        return folder
+
+    def _download(self, digest: str, manifest: Manifest, folder: Path) -> None:
+        with atomic_folder(folder) as partial:
             for name in (*sorted(manifest.files), MANIFEST):
                 (partial / name).parent.mkdir(parents=True, exist_ok=True)
                 self.fs.get_file(self._path(f"{CONTENTS}/{digest}/{name}"), str(partial / name))
             check_files(partial, manifest.files)
-        return folder
 
     def local_folder(self, digest: str) -> Path:
         return self.cache / CONTENTS / digest
@@ -325,6 +324,18 @@ def _commit_if_absent(fs: Any, path: str, data: bytes) -> bool:
 def _default_cache(url: str) -> Path:
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return home / "fourstage" / "registry" / hashlib.sha256(url.encode()).hexdigest()[:16]
+
+
+@contextmanager
+def _only_writer(root: Path) -> Iterator[None]:
+    """Hold the lock of those who write folders below `root`; the system frees it when a process dies."""
+    _make_folder(root / CONTENTS)
+    descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _mend(folder: Path, source: Path, names: Sequence[str]) -> None:

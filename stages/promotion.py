@@ -106,6 +106,12 @@ def promote_checkpoint(
 def _candidate(registry: Registry, checkpoint: str, *, dry_run: bool) -> tuple[Version | None, Path]:
     """The version to promote with its folder; None with the checkpoint's own folder when it is not in the registry."""
     folder = Path(checkpoint)
+    named = [*registry.aliases(), *(version.name for version in registry.versions())]
+    if checkpoint in named and folder.is_dir():
+        raise UserError(
+            f"CHECKPOINT: {checkpoint} is a folder here and a name in the registry; write ./{checkpoint} for the "
+            "folder, or call from elsewhere"
+        )
     if not folder.is_dir():
         if "/" in checkpoint:
             raise UserError(f"CHECKPOINT: {checkpoint} is no folder; give a checkpoint folder, a version or an alias")

@@ -144,6 +144,15 @@ def test_what_is_in_staging_goes_to_production_by_its_alias_or_name(commands: Co
     assert "is no folder" in commands.promote("some/where").error
 
 
+def test_a_name_that_is_a_folder_too_is_refused(
+    commands: Commands, models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands.promote(models[0], "--to", "staging")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "staging").mkdir()
+    assert "write ./staging for the folder" in commands.promote("staging").error
+
+
 def test_a_rollback_returns_and_the_list_shows_where_each_alias_is(commands: Commands, models: list[Path]) -> None:
     first, second = (commands.promote(model, "--json").document["version"] for model in models)
     back = commands.rollback("--reason", "tool calls break")
