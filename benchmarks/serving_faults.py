@@ -1,6 +1,6 @@
 """Kills `promote` and `rollback` with `kill -9`, breaks what they work on, and looks at what production points to then.
 
-    python -m benchmarks.serving_faults [--kills 200] [--swaps 0] [--seed 0] [--out benchmarks/results/serving_faults.md]
+    python -m benchmarks.serving_faults --kills 200 --swaps 200 --out benchmarks/results/serving_faults.md
 
 Each kill hits a process of its own that runs the real command line, forked from one in which the libraries are imported
 already, so that the moments fall into the command and not into two seconds of imports. The moment is drawn uniformly

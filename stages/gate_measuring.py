@@ -47,18 +47,27 @@ class EnginePool(Policy, ContinuousPolicy, Protocol):
 def suite_of(config: GatesConfig) -> SuiteConfig:
     """The suite that the gates measure; UserError for one that does not hold what they ask about."""
     suite = load_suite(config.suite, config.suite_settings, only=config.only)
-    known = {(name, mode) for name, item in suite.evaluation.benchmarks.items() for mode in item.modes}
-    asked = {} if config.benchmarks is None else config.benchmarks.at_least
-    for benchmark, modes in asked.items():
-        for mode in modes:
-            if (benchmark, mode) not in known:
-                raise UserError(f"benchmarks.at_least.{benchmark}.{mode}: is not measured by suite {suite.name!r}")
-    follow = config.think_follow
-    if follow is not None and (follow.benchmark, "mixed") not in known:
-        raise UserError(f"think_follow.benchmark: suite {suite.name!r} has no {follow.benchmark!r} in mode mixed")
+    require_measured(config, suite)
     if config.needs_suite:
         check_uses(benchmark_uses(suite.evaluation.benchmarks, suite.evaluation.seed), suite)
     return suite
+
+
+def require_measured(config: GatesConfig, suite: SuiteConfig) -> None:
+    """Raise UserError, naming the setting, for a gate on a benchmark and mode that the suite does not measure."""
+    benchmarks = suite.evaluation.benchmarks
+    known = {(name, mode) for name, item in benchmarks.items() for mode in item.modes}
+    gate = config.benchmarks
+    for benchmark, modes in ({} if gate is None else gate.at_least).items():
+        for mode in modes:
+            if (benchmark, mode) not in known:
+                raise UserError(f"benchmarks.at_least.{benchmark}.{mode}: is not measured by suite {suite.name!r}")
+    for benchmark in () if gate is None else gate.margins:
+        if benchmark not in benchmarks:
+            raise UserError(f"benchmarks.margins.{benchmark}: is no benchmark of suite {suite.name!r}")
+    follow = config.think_follow
+    if follow is not None and (follow.benchmark, "mixed") not in known:
+        raise UserError(f"think_follow.benchmark: suite {suite.name!r} has no {follow.benchmark!r} in mode mixed")
 
 
 def measure_figures(

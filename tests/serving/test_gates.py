@@ -24,6 +24,8 @@ from serving.figures import (
 )
 from serving.gates import Verdict, failed, judge, lineage_faults, paired_difference, percentile, resolution
 from serving.gates_config import BenchmarkGate, GatesConfig, LicenceGate, PromotionConfig, load_gates
+from stages.eval_suite import load_suite
+from stages.gate_measuring import require_measured
 from tests.serving.gate_figures import FOLLOW, SUMS, gates, good_figures, lineage, scores
 
 
@@ -273,13 +275,25 @@ def test_percentiles_by_hand() -> None:
 
 
 @pytest.mark.parametrize("name", list_recipes(folder=GATES))
-def test_every_shipped_file_of_gates_is_valid_and_asks_only_what_its_suite_measures(name: str) -> None:
-    from stages.gate_measuring import suite_of
-
+def test_every_shipped_file_of_gates_asks_only_what_its_suite_measures(name: str) -> None:
     config = load_gates(name)
     assert config.name == name
-    suite = suite_of(config) if name == "embedded" else None  # the other wants files that are not here
-    assert suite is None or config.needs_suite
+    require_measured(config, load_suite(config.suite, config.suite_settings))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("benchmarks.at_least.sums.thinking=0.5", "benchmarks.at_least.sums.thinking: is not measured by suite"),
+        ("benchmarks.at_least.math.mixed=0.5", "benchmarks.at_least.math.mixed: is not measured"),
+        ("benchmarks.margins.sums=0.5", "benchmarks.margins.sums: is no benchmark of suite 'embedded'"),
+        ("think_follow.benchmark=math", "has no 'math' in mode mixed"),
+    ],
+)
+def test_a_gate_on_what_the_suite_does_not_measure_is_refused_before_anything_runs(override: str, message: str) -> None:
+    config = load_gates("embedded", [override])
+    with pytest.raises(UserError, match=message):
+        require_measured(config, load_suite(config.suite, config.suite_settings))
 
 
 @pytest.mark.parametrize(
