@@ -1,172 +1,50 @@
 """Kills `promote` and `rollback` with `kill -9`, breaks what they work on, and looks at what production points to then.
 
-    python -m benchmarks.serving_faults --kills 200 --swaps 200 --out benchmarks/results/serving_faults.md
+    python -m benchmarks.serving_faults --kills 200 --record benchmarks/results/serving_faults.jsonl
+    python -m benchmarks.serving_faults --table benchmarks/results/serving_faults.jsonl
 
 Each kill hits a process of its own that runs the real command line, forked from one in which the libraries are imported
 already, so that the moments fall into the command and not into two seconds of imports. The moment is drawn uniformly
 over the time that the command takes undisturbed. After every kill the registry is opened anew: the alias has to be at
 the version before or at the new one, every version has to be whole by its hashes, the history has to be without a gap,
 and the same command, started again, has to finish. Gates that need an engine are off here; a process that waits for an
-engine changes nothing. With `--swaps` a real server follows the alias, and `promote` is killed while that changes its
+engine changes nothing. In `swap` a real server follows the alias, and `promote` is killed while that changes its
 weights; the server then has to serve what the alias points to. Exits with 1 when one of these does not hold.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import random
 import shutil
 import signal
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from benchmarks.machine import describe_machine
-from data.records import UserError
+from benchmarks.serving_fault_bench import FORCED, FaultBench, Tally
+from data.files import JsonLines, read_rows
 from learner.checkpoint import MANIFEST, read_manifest, write_checkpoint
 from serving.live import servers_of
 from serving.registry import Registry, version_before
-from stages import cli
-from tests.serving.checkpoints import WEIGHTS, small_checkpoint
+from tests.serving.checkpoints import WEIGHTS
 from tests.serving.served_models import save_checkpoint
 
-WEIGHT_BYTES = 8 << 20
-GATES = """
-name: folder alone
-licence: {spdx: Apache-2.0}
-parity: null
-benchmarks: null
-think_follow: null
-swap_timeout_s: 2
-"""
-FORCED = ("--force", "a model of eight megabytes of one byte")
-"""These checkpoints have no tokenizer, so that two gates fail; what is tested here comes after the gates."""
 
-
-@dataclass(slots=True)
-class Tally:
-    """What the kills of one operation came to."""
-
-    kills: int = 0
-    before: int = 0
-    after: int = 0
-    too_late: int = 0
-    violations: list[str] = field(default_factory=list)
-
-
-class FaultBench:
-    """A registry in which production has moved twice, and the means to disturb what moves it next."""
-
-    def __init__(self, folder: Path, *, weight_bytes: int = WEIGHT_BYTES, place: Path | None = None) -> None:
-        self.folder = folder
-        self.folder.mkdir(exist_ok=True)
-        self.place = place if place is not None else folder / "models"
-        self.gates = folder / "gates.yaml"
-        self.gates.write_text(GATES, encoding="utf-8")
-        self.weight_bytes = weight_bytes
-        self._count = 0
-        for _ in range(2):
-            assert self.finish(self.promote(self.checkpoint())) == 0
-        _import_what_commands_import()
-
-    def checkpoint(self) -> Path:
-        """A checkpoint of content that the registry does not hold yet."""
-        self._count += 1
-        folder = self.folder / f"checkpoint-{self._count}"
-        return small_checkpoint(folder, fill=self._count % 256, size=self.weight_bytes, key=f"k{self._count}")
-
-    def promote(self, checkpoint: str | Path) -> list[str]:
-        options = ["--registry", str(self.place), "--gates", str(self.gates), "--plain"]
-        return ["promote", str(checkpoint), *options, *FORCED]
-
-    def rollback(self) -> list[str]:
-        return ["rollback", "production", "--registry", str(self.place)]
-
-    def start(self, arguments: Sequence[str], prepare: Callable[[], None] | None = None) -> int:
-        """Run a command in a process of its own; returns its number."""
-        process = os.fork()
-        if process:
-            return process
-        code = 70
-        try:  # the child: nothing of the parent may run on in it
-            sink = os.open(os.devnull, os.O_WRONLY)
-            for descriptor in (1, 2):
-                os.dup2(sink, descriptor)
-            sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-            sys.argv = ["fourstage", *arguments]
-            if prepare is not None:
-                prepare()
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 0
-        finally:
-            os._exit(code)
-
-    def finish(self, arguments: Sequence[str]) -> int:
-        """Run a command to its end; returns the exit code."""
-        return os.waitstatus_to_exitcode(os.waitpid(self.start(arguments), 0)[1])
-
-    def kill_after(self, arguments: Sequence[str], seconds: float) -> bool:
-        """Kill a command after so long; whether it was still running."""
-        process = self.start(arguments)
-        time.sleep(seconds)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
-        return os.WIFSIGNALED(os.waitpid(process, 0)[1])
-
-    def now(self) -> str:
-        change = Registry(self.place).alias("production")
-        assert change is not None
-        return change.version
-
-    def faults(self, *allowed: str) -> list[str]:
-        """What is wrong with the registry; `allowed` are the versions at which production may be."""
-        registry, found = Registry(self.place), []
-        try:
-            versions = {version.name: version for version in registry.versions()}
-            for version in versions.values():
-                registry.verify(version)
-            history = registry.history("production")
-        except UserError as error:
-            return [str(error)]
-        if [change.generation for change in history] != list(range(1, len(history) + 1)):
-            found.append(f"history has gaps: {[change.generation for change in history]}")
-        if history[-1].version not in versions:
-            found.append(f"production is at {history[-1].version}, which is no version")
-        if history[-1].version not in allowed:
-            found.append(f"production is at {history[-1].version}, not at one of {', '.join(allowed)}")
-        return found
-
-
-def _import_what_commands_import() -> None:
-    import rich.table
-    import transformers
-    import yaml
-
-    import serving.live
-    import stages.promotion
-
-    del rich, transformers, yaml, serving, stages
-
-
-def kill_promotions_and_rollbacks(bench: FaultBench, *, kills: int, seed: int) -> dict[str, Tally]:
-    """Kill each of the two so often at random moments; the other half of every pair brings the registry along."""
-    rng = random.Random(seed)
-    tallies = {"promote": Tally(), "rollback": Tally()}
-    takes = {name: _undisturbed(bench, name) for name in tallies}
-    while min(tally.kills for tally in tallies.values()) < kills:
-        for name, tally in tallies.items():
-            if tally.kills < kills:
-                _kill_once(bench, name, tally, rng.uniform(0, takes[name]))
-    return tallies
+def kill_at_random(bench: FaultBench, name: str, *, kills: int, seed: int) -> Tally:
+    """Kill `promote` or `rollback` so often at random moments of the time that it takes."""
+    rng, tally = random.Random(seed), Tally()
+    takes = _undisturbed(bench, name)
+    while tally.kills < kills:
+        _kill_once(bench, name, tally, rng.uniform(0, takes))
+    return tally
 
 
 def _undisturbed(bench: FaultBench, name: str) -> float:
@@ -317,19 +195,6 @@ def kill_at_every_point(bench: FaultBench, name: str, *, most: int = 200) -> Tal
 # ---------------------------------------------------------------------------------------------- other faults
 
 
-@contextlib.contextmanager
-def full_disk(folder: Path, *, free_bytes: int) -> Iterator[Path]:
-    """A small file system of its own at `folder`; raises UserError where this user may not mount one."""
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={free_bytes}", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
-        raise UserError("full disk: this user may not mount a small file system")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
 def other_faults(bench: FaultBench) -> dict[str, tuple[int, list[str]]]:
     """Each fault with the exit code of `promote` and what is wrong with production afterwards."""
     found: dict[str, tuple[int, list[str]]] = {}
@@ -360,48 +225,75 @@ def _with_another_template(folder: Path) -> Path:
     return other
 
 
-def table(tallies: dict[str, Tally], points: dict[str, Tally], others: dict[str, tuple[int, list[str]]]) -> str:
-    """The results as Markdown."""
-    lines = ["| kill -9 | kills | alias at the version before | at the next | wrong |", "|---|---|---|---|---|"]
-    for name, tally in tallies.items():
-        wrong = len(tally.violations)
-        lines.append(f"| {name}, random moments | {tally.kills} | {tally.before} | {tally.after} | {wrong} |")
-    for name, tally in points.items():
-        wrong = len(tally.violations)
-        lines.append(f"| {name}, before every call | {tally.kills} | {tally.before} | {tally.after} | {wrong} |")
+OPERATIONS = ("promote", "rollback", "swap", "every point", "broken input")
+
+
+def record_of(operation: str, folder: Path, *, kills: int, seed: int) -> list[dict[str, Any]]:
+    """Do one kind of damage; a row for each line of the table."""
+    if operation == "swap":
+        tallies = {"promote, while a server swaps": kill_during_swaps(folder / "swap", kills=kills, seed=seed)}
+        return [_row(f"{name}, random moments", tally, seed) for name, tally in tallies.items()]
+    bench = FaultBench(folder / "bench")
+    if operation == "every point":
+        names = ("promote", "rollback")
+        return [_row(f"{name}, before every call", kill_at_every_point(bench, name), seed) for name in names]
+    if operation == "broken input":
+        return [
+            {"fault": name, "exit_code": code, "violations": [*faults, *(["exit code 0"] if code == 0 else [])]}
+            for name, (code, faults) in other_faults(bench).items()
+        ]
+    return [_row(f"{operation}, random moments", kill_at_random(bench, operation, kills=kills, seed=seed), seed)]
+
+
+def _row(name: str, tally: Tally, seed: int) -> dict[str, Any]:
+    return {"killed": name, "seed": seed, **asdict(tally)}
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows of one or several recordings as Markdown; those of one name add up."""
+    lines = ["| kill -9 of | kills | production at the version before | at the next | wrong |", "|---|---|---|---|---|"]
+    for name in dict.fromkeys(row["killed"] for row in rows if "killed" in row):
+        own = [row for row in rows if row.get("killed") == name]
+        sums = [sum(row[key] for row in own) for key in ("kills", "before", "after")]
+        wrong = sum(len(row["violations"]) for row in own)
+        lines.append(f"| {name} | {sums[0]} | {sums[1]} | {sums[2]} | {wrong} |")
     lines += ["", "| fault | exit code of promote | production |", "|---|---|---|"]
-    for name, (code, faults) in others.items():
-        lines.append(f"| {name} | {code} | {'; '.join(faults) or 'untouched'} |")
+    for row in rows:
+        if "fault" in row:
+            lines.append(f"| {row['fault']} | {row['exit_code']} | {'; '.join(row['violations']) or 'untouched'} |")
     return "\n".join(lines) + "\n"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=200, help="kills of each operation")
-    parser.add_argument("--swaps", type=int, default=0, help="kills while a real server changes its weights")
+    parser.add_argument(
+        "operations", nargs="*", metavar="OPERATION", help=f"of {', '.join(OPERATIONS)}; all by default"
+    )
+    parser.add_argument("--kills", type=int, default=200, help="kills at random moments of each operation")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="file to write the table to")
+    parser.add_argument("--record", type=Path, help="JSON lines to add the rows to")
+    parser.add_argument("--table", type=Path, help="only print the table of these JSON lines")
     options = parser.parse_args()
-    with TemporaryDirectory() as folder:
-        bench = FaultBench(Path(folder))
-        tallies = kill_promotions_and_rollbacks(bench, kills=options.kills, seed=options.seed)
-        if options.swaps:
-            tallies["promote, while a server swaps"] = kill_during_swaps(
-                Path(folder) / "swaps", kills=options.swaps, seed=options.seed
-            )
-        points = {name: kill_at_every_point(bench, name) for name in ("promote", "rollback")}
-        others = other_faults(bench)
-    text = table(tallies, points, others)
-    machine = describe_machine()
-    where = f"Seed {options.seed}, commit {machine['commit']}, {machine['cores']} cores of {machine['processor']}."
-    text = f"{where}\n\n{text}"
-    print(text, end="")
-    violations = [v for tally in (*tallies.values(), *points.values()) for v in tally.violations]
+    if options.table is not None:
+        print(table(list(read_rows(options.table))), end="")
+        return 0
+    unknown = [name for name in options.operations if name not in OPERATIONS]
+    if unknown:
+        parser.error(f"{unknown[0]!r} is no operation; choose from {', '.join(OPERATIONS)}")
+    rows = []
+    for operation in options.operations or OPERATIONS:
+        with TemporaryDirectory() as folder:
+            rows += record_of(operation, Path(folder), kills=options.kills, seed=options.seed)
+    print(table(rows), end="")
+    if options.record is not None:
+        machine = describe_machine()
+        with JsonLines(options.record) as lines:
+            for row in rows:
+                lines.append({**row, "machine": machine})
+    violations = [violation for row in rows for violation in row["violations"]]
     for violation in violations:
         print(violation, file=sys.stderr)
-    if options.out is not None:
-        options.out.write_text(text, encoding="utf-8")
-    return 1 if violations or any(faults or code == 0 for code, faults in others.values()) else 0
+    return 1 if violations else 0
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.serving_fault_bench import FaultBench, full_disk
 from benchmarks.serving_faults import (
-    FaultBench,
-    full_disk,
     kill_at_every_point,
-    kill_promotions_and_rollbacks,
+    kill_at_random,
     other_faults,
+    table,
 )
 from data.records import UserError
 from serving.registry import Registry
@@ -35,10 +35,22 @@ def test_a_kill_before_any_change_of_the_disk_leaves_production_whole(bench: Fau
         assert (tally.before, tally.after) == (tally.kills - 2, 2)
 
 
-def test_kills_at_random_moments_leave_production_whole(bench: FaultBench) -> None:
-    tallies = kill_promotions_and_rollbacks(bench, kills=6, seed=0)
-    assert [tally.violations for tally in tallies.values()] == [[], []]
-    assert all(tally.kills == tally.before + tally.after == 6 for tally in tallies.values())
+@pytest.mark.parametrize("operation", ["promote", "rollback"])
+def test_kills_at_random_moments_leave_production_whole(bench: FaultBench, operation: str) -> None:
+    tally = kill_at_random(bench, operation, kills=5, seed=0)
+    assert tally.violations == []
+    assert tally.kills == tally.before + tally.after == 5
+
+
+def test_the_table_adds_up_the_rows_of_several_recordings() -> None:
+    rows = [
+        {"killed": "promote", "kills": 3, "before": 2, "after": 1, "violations": []},
+        {"fault": "a flipped byte", "exit_code": 1, "violations": []},
+        {"killed": "promote", "kills": 4, "before": 4, "after": 0, "violations": ["x"]},
+    ]
+    lines = table(rows).splitlines()
+    assert lines[2] == "| promote | 7 | 6 | 1 | 1 |"
+    assert lines[-1] == "| a flipped byte | 1 | untouched |"
 
 
 def test_a_checkpoint_that_is_damaged_or_fails_a_gate_is_refused_and_leaves_production(bench: FaultBench) -> None:

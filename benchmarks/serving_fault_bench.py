@@ -1,0 +1,151 @@
+"""A registry whose production is moved by real commands in processes of their own, which can be killed at any moment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from data.records import UserError
+from serving.registry import Registry
+from stages import cli
+from tests.serving.checkpoints import small_checkpoint
+
+WEIGHT_BYTES = 8 << 20
+GATES = """
+name: folder alone
+licence: {spdx: Apache-2.0}
+parity: null
+benchmarks: null
+think_follow: null
+swap_timeout_s: 2
+"""
+FORCED = ("--force", "a model of eight megabytes of one byte")
+"""These checkpoints have no tokenizer, so that two gates fail; what is tested here comes after the gates."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the kills of one operation came to."""
+
+    kills: int = 0
+    before: int = 0
+    after: int = 0
+    too_late: int = 0
+    violations: list[str] = field(default_factory=list)
+
+
+class FaultBench:
+    """A registry in which production has moved twice, and the means to disturb what moves it next."""
+
+    def __init__(self, folder: Path, *, weight_bytes: int = WEIGHT_BYTES, place: Path | None = None) -> None:
+        self.folder = folder
+        self.folder.mkdir(exist_ok=True)
+        self.place = place if place is not None else folder / "models"
+        self.gates = folder / "gates.yaml"
+        self.gates.write_text(GATES, encoding="utf-8")
+        self.weight_bytes = weight_bytes
+        self._count = 0
+        for _ in range(2):
+            assert self.finish(self.promote(self.checkpoint())) == 0
+        _import_what_commands_import()
+
+    def checkpoint(self) -> Path:
+        """A checkpoint of content that the registry does not hold yet."""
+        self._count += 1
+        folder = self.folder / f"checkpoint-{self._count}"
+        return small_checkpoint(folder, fill=self._count % 256, size=self.weight_bytes, key=f"k{self._count}")
+
+    def promote(self, checkpoint: str | Path) -> list[str]:
+        options = ["--registry", str(self.place), "--gates", str(self.gates), "--plain"]
+        return ["promote", str(checkpoint), *options, *FORCED]
+
+    def rollback(self) -> list[str]:
+        return ["rollback", "production", "--registry", str(self.place)]
+
+    def start(self, arguments: Sequence[str], prepare: Callable[[], None] | None = None) -> int:
+        """Run a command in a process of its own; returns its number."""
+        process = os.fork()
+        if process:
+            return process
+        code = 70
+        try:  # the child: nothing of the parent may run on in it
+            sink = os.open(os.devnull, os.O_WRONLY)
+            for descriptor in (1, 2):
+                os.dup2(sink, descriptor)
+            sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+            sys.argv = ["fourstage", *arguments]
+            if prepare is not None:
+                prepare()
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 0
+        finally:
+            os._exit(code)
+
+    def finish(self, arguments: Sequence[str]) -> int:
+        """Run a command to its end; returns the exit code."""
+        return os.waitstatus_to_exitcode(os.waitpid(self.start(arguments), 0)[1])
+
+    def kill_after(self, arguments: Sequence[str], seconds: float) -> bool:
+        """Kill a command after so long; whether it was still running."""
+        process = self.start(arguments)
+        time.sleep(seconds)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+        return os.WIFSIGNALED(os.waitpid(process, 0)[1])
+
+    def now(self) -> str:
+        change = Registry(self.place).alias("production")
+        assert change is not None
+        return change.version
+
+    def faults(self, *allowed: str) -> list[str]:
+        """What is wrong with the registry; `allowed` are the versions at which production may be."""
+        registry, found = Registry(self.place), []
+        try:
+            versions = {version.name: version for version in registry.versions()}
+            for version in versions.values():
+                registry.verify(version)
+            history = registry.history("production")
+        except UserError as error:
+            return [str(error)]
+        if [change.generation for change in history] != list(range(1, len(history) + 1)):
+            found.append(f"history has gaps: {[change.generation for change in history]}")
+        if history[-1].version not in versions:
+            found.append(f"production is at {history[-1].version}, which is no version")
+        if history[-1].version not in allowed:
+            found.append(f"production is at {history[-1].version}, not at one of {', '.join(allowed)}")
+        return found
+
+
+def _import_what_commands_import() -> None:
+    import rich.table
+    import transformers
+    import yaml
+
+    import serving.live
+    import stages.promotion
+
+    del rich, transformers, yaml, serving, stages
+
+
+@contextlib.contextmanager
+def full_disk(folder: Path, *, free_bytes: int) -> Iterator[Path]:
+    """A small file system of its own at `folder`; raises UserError where this user may not mount one."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={free_bytes}", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        raise UserError("full disk: this user may not mount a small file system")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
