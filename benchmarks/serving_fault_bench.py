@@ -1,4 +1,4 @@
-"""A registry whose production is moved by real commands in processes of their own, which can be killed at any moment."""
+"""A registry whose production is moved by real commands in processes of their own, which can be killed at will."""
 
 from __future__ import annotations
 
