@@ -240,17 +240,25 @@ class RemotePlace:
         return [entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry["type"] == kind]
 
     def store_folder(self, digest: str, source: Path, names: Sequence[str]) -> None:
+        if self.local_folder(digest).is_dir():
+            _mend(self.local_folder(digest), source, (*names, MANIFEST))
+        self._upload(digest, source, names, again=False)
+        try:
+            self.fetch_folder(digest)
+        except CheckpointError:  # a file of the right length and other bytes lay there
+            self._upload(digest, source, names, again=True)
+
+    def _upload(self, digest: str, source: Path, names: Sequence[str], *, again: bool) -> None:
+        """Put the files that are missing or of another length, or all of them `again`."""
         for name in (*names, MANIFEST):  # the manifest last: a folder without one is no version
             target = self._path(f"{CONTENTS}/{digest}/{name}")
             size = (source / name).stat().st_size
-            if self._size(target) != size:
+            if again or self._size(target) != size:
                 self.fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
                 self.fs.put_file(str(source / name), target)
                 self.fs.invalidate_cache()
             if self._size(target) != size:
                 raise UserError(f"registry {self.url}: {name} arrived with {self._size(target)} bytes of {size}")
-        if self.local_folder(digest).is_dir():
-            _mend(self.local_folder(digest), source, (*names, MANIFEST))
 
     def _size(self, target: str) -> int | None:
         try:

@@ -324,6 +324,18 @@ def test_going_back_again_and_again_ends_at_the_first_version(promoted: list[str
 # ---------------------------------------------------------------------------------------------- places
 
 
+def test_a_remote_file_of_the_right_length_and_other_bytes_is_put_again_by_the_next_add(tmp_path: Path) -> None:
+    url = f"memory://{uuid.uuid4().hex}/models"
+    registry = Registry(url, cache=tmp_path / "one")
+    version = added(registry, tmp_path)
+    assert isinstance(registry.place, RemotePlace)
+    path = f"{registry.place.root}/contents/{version.content_hash}/{WEIGHTS}"
+    registry.place.fs.pipe_file(path, bytes(len(registry.place.fs.cat_file(path))))
+    other = Registry(url, cache=tmp_path / "two")
+    assert added(other, tmp_path) == replace(version, folder=tmp_path / "two" / "contents" / version.content_hash)
+    other.verify(other.version(version.name))
+
+
 @pytest.mark.parametrize(
     ("place", "message"),
     [("", "is empty"), ("ftp://host/models", r"ftp:// is not known to refuse a name that is taken")],
