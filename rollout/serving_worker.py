@@ -23,7 +23,7 @@ from safetensors import safe_open
 
 from data.process_identity import start_of
 from rollout.forced_tokens import recognise_natural_end
-from rollout.weight_transfer import differing_tensors, load_into_worker
+from rollout.weight_transfer import abandon_load, differing_tensors, load_into_worker
 
 SERVER_VARIABLE = "FOURSTAGE_SERVER_PROCESS"
 """Environment variable with process id and start time of the server to end with, as `server_mark` writes it."""
@@ -48,6 +48,7 @@ class ServingWorker:
             load_into_worker(self, weights)
             names = differing_tensors(self, weights, _tolerance(self)) if compare else []
         except Exception as error:  # whatever a damaged or foreign folder makes the loader raise
+            abandon_load(self)
             return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
         return f"the engine computes with other weights than {', '.join(names[:3])}" if names else None
 

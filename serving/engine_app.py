@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -143,6 +144,9 @@ async def engine_app(config: ServingEngineConfig, folder: Path, model_name: str)
         models = app.state.openai_serving_models
         models.registry.base_model_paths = models.base_model_paths = [BaseModelPath(model_name, model_name)]
         _keep_routes(app, ROUTES)
+        app.state.server = SimpleNamespace(
+            should_exit=False
+        )  # which vLLM's handlers tell to end; ours watches by itself
         from data.tokenizer import end_token_ids
 
         compare = config.tensor_parallel_size == 1  # a shard computes a part of what the folder's tensors say
