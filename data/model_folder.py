@@ -43,7 +43,7 @@ def require_positions(folder: str | Path, max_model_len: int) -> None:
 
 
 def tensor_shapes(folder: str | Path) -> dict[str, tuple[int, ...]]:
-    """The shape of each tensor in the safetensors files of a folder, out of their headers; the files have to be whole."""
+    """The shape of each tensor in the safetensors files of a folder, out of their headers; the files must be whole."""
     shapes: dict[str, tuple[int, ...]] = {}
     for path in sorted(Path(folder).glob("*.safetensors")):
         with open(path, "rb") as file:

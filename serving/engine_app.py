@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from data.chat import STOP_THINKING, THINK_CLOSE, THINK_OPEN
+from data.tokenizer import end_token_ids
 from rollout.serving_worker import SERVER_VARIABLE, server_mark
 from serving.server_config import ServingEngineConfig
 
@@ -144,11 +145,7 @@ async def engine_app(config: ServingEngineConfig, folder: Path, model_name: str)
         models = app.state.openai_serving_models
         models.registry.base_model_paths = models.base_model_paths = [BaseModelPath(model_name, model_name)]
         _keep_routes(app, ROUTES)
-        app.state.server = SimpleNamespace(
-            should_exit=False
-        )  # which vLLM's handlers tell to end; ours watches by itself
-        from data.tokenizer import end_token_ids
-
+        app.state.server = SimpleNamespace(should_exit=False)  # vLLM's handlers tell it to end; ours sees by itself
         compare = config.tensor_parallel_size == 1  # a shard computes a part of what the folder's tensors say
         yield EngineApp(app, client, end_token_ids(tokenizer), compare)
 

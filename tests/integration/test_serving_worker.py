@@ -1,4 +1,4 @@
-"""Weights out of a folder in the real engine: those that fit, those that do not, and what comes after a load that failed.
+"""Weights out of a folder in the real engine: those that fit, those that do not, and what comes after a failed load.
 
 The worker's calls are made in the engine of this process, where the learner can say what is right.
 """
