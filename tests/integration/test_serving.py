@@ -58,7 +58,7 @@ def test_reasoning_and_answer_come_apart_and_name_their_version(serve: Any, mode
     raw = client.chat.completions.with_raw_response.create(model="production", messages=MESSAGES, temperature=0)
     answer = raw.parse()
     message = answer.choices[0].message
-    assert (message.reasoning_content, message.content, answer.choices[0].finish_reason) == ("a", "b", "stop")
+    assert (message.reasoning_content, message.content, answer.choices[0].finish_reason) == ("a", "\n\nb", "stop")
     assert answer.system_fingerprint == models.names["speaks"] == raw.headers["x-fourstage-version"]
     assert answer.model == "production"
     assert answer.usage.completion_tokens == 6
