@@ -27,7 +27,7 @@ def load(pair: Pair, folder: Path) -> Any:
 
 def gap(pair: Pair) -> float:
     """How far engine and learner are apart on what the engine samples now."""
-    completions = pair.engine.generate([request(pair.ids("the sum"), seed=seed) for seed in range(3)])
+    completions = pair.engine.generate([request(pair.ids("the sum"), index=seed, seed=seed) for seed in range(3)])
     return max(pair.gap(completion) for completion in completions)
 
 
