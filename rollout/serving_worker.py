@@ -18,12 +18,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from safetensors import safe_open
 
+from data.process_identity import start_of
 from rollout.forced_tokens import recognise_natural_end
-from rollout.weight_transfer import differing_tensors, load_into_worker
+from rollout.weight_transfer import abandon_load, differing_tensors, load_into_worker
 
 SERVER_VARIABLE = "FOURSTAGE_SERVER_PROCESS"
 """Environment variable with process id and start time of the server to end with, as `server_mark` writes it."""
@@ -48,6 +48,7 @@ class ServingWorker:
             load_into_worker(self, weights)
             names = differing_tensors(self, weights, _tolerance(self)) if compare else []
         except Exception as error:  # whatever a damaged or foreign folder makes the loader raise
+            abandon_load(self)
             return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
         return f"the engine computes with other weights than {', '.join(names[:3])}" if names else None
 
@@ -74,28 +75,18 @@ def _tolerance(worker: Any) -> float:
 
 def server_mark() -> str:
     """What names this process as the server in `SERVER_VARIABLE`."""
-    process = psutil.Process()
-    return f"{process.pid}:{process.create_time()}"
+    return f"{os.getpid()}:{start_of(os.getpid())}"
 
 
 def end_with_server(mark: str) -> None:
     """Wait until the server of that mark is gone, then end the engine's process, where it is another, and this one."""
-    while _lives(mark):
+    pid, _, started = mark.partition(":")
+    while start_of(int(pid)) == started:
         time.sleep(_POLL_S)
     engine = multiprocessing.parent_process()  # or the server itself, where the worker is in the engine's process
-    if engine is not None and engine.pid is not None and not mark.startswith(f"{engine.pid}:") and engine.is_alive():
+    if engine is not None and engine.pid not in (None, int(pid)) and engine.is_alive():
         os.kill(engine.pid, signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _lives(mark: str) -> bool:
-    """Whether the process of a mark runs; one that ended and waits for its parent to take note does not."""
-    pid, _, started = mark.partition(":")
-    try:
-        process = psutil.Process(int(pid))
-        return str(process.create_time()) == started and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 if SERVER_VARIABLE in os.environ:

@@ -15,14 +15,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 
 from data.chat import STOP_THINKING, THINK_CLOSE, THINK_OPEN
+from data.files import read_json
+from data.records import UserError
+from data.tokenizer import end_token_ids
 from rollout.serving_worker import SERVER_VARIABLE, server_mark
 from serving.server_config import ServingEngineConfig
 
@@ -71,7 +75,7 @@ def engine_arguments(config: ServingEngineConfig, folder: Path, model_name: str)
         "--model", str(folder), "--served-model-name", model_name, "--load-format", "safetensors",
         "--dtype", config.dtype, "--seed", "0",
         "--max-num-seqs", str(config.max_num_seqs),
-        "--max-num-batched-tokens", str(config.max_num_batched_tokens),
+        "--max-num-batched-tokens", str(max(config.max_num_batched_tokens, _context(config, folder) if on_cpu else 0)),
         "--gpu-memory-utilization", str(config.gpu_memory_utilization),
         "--tensor-parallel-size", str(config.tensor_parallel_size),
         "--enable-prefix-caching",
@@ -133,7 +137,14 @@ async def engine_app(config: ServingEngineConfig, folder: Path, model_name: str)
     arguments = engine_arguments(config, folder, model_name)
     args = make_arg_parser(FlexibleArgumentParser()).parse_args(arguments)
     validate_parsed_serve_args(args)
-    async with build_async_engine_client(args) as client:
+    async with AsyncExitStack() as stack:
+        try:
+            client = await stack.enter_async_context(build_async_engine_client(args))
+        except (RuntimeError, ValueError, OSError) as error:
+            raise UserError(
+                f"engine: it did not start on {folder} ({' '.join(str(error).split())[:300]}); vLLM's own words stand "
+                "above; a smaller engine.max_model_len or a larger engine.kv_cache_gib are what often helps"
+            ) from error
         tokenizer = client.get_tokenizer()
         forced, natural = (tokenizer.encode(text, add_special_tokens=False) for text in (STOP_THINKING, THINK_CLOSE))
         await client.collective_rpc("fourstage_prepare", args=(forced, natural))
@@ -143,10 +154,16 @@ async def engine_app(config: ServingEngineConfig, folder: Path, model_name: str)
         models = app.state.openai_serving_models
         models.registry.base_model_paths = models.base_model_paths = [BaseModelPath(model_name, model_name)]
         _keep_routes(app, ROUTES)
-        from data.tokenizer import end_token_ids
-
+        app.state.server = SimpleNamespace(should_exit=False)  # vLLM's handlers tell it to end; ours sees by itself
         compare = config.tensor_parallel_size == 1  # a shard computes a part of what the folder's tensors say
         yield EngineApp(app, client, end_token_ids(tokenizer), compare)
+
+
+def _context(config: ServingEngineConfig, folder: Path) -> int:
+    """Tokens of the longest prompt, which has to fit into one step where prompts are not cut."""
+    if config.max_model_len is not None:
+        return config.max_model_len
+    return int(read_json(folder / "config.json").get("max_position_embeddings") or 0)
 
 
 def _keep_routes(app: Any, paths: Sequence[str] | dict[str, str]) -> None:

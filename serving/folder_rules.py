@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data.files import read_json
-from data.model_folder import require_model_folder
+from data.model_folder import require_model_folder, tensor_shapes
 from data.records import UserError
 from data.tokenizer import contract, require_chat_tokens
 from learner.checkpoint import Manifest
@@ -75,6 +75,15 @@ def swap_fault(old: Path, new: Path) -> str | None:
     for name in ENGINE_FILES:
         if _content(old / name) != _content(new / name):
             return f"{name} differs from that of the model that is served; start a new server for it"
+    return _shape_fault(tensor_shapes(old), tensor_shapes(new))
+
+
+def _shape_fault(before: Mapping[str, tuple[int, ...]], after: Mapping[str, tuple[int, ...]]) -> str | None:
+    """The first tensor that is missing, one too many, or of another shape."""
+    for name in sorted(before.keys() | after.keys()):
+        if before.get(name) != after.get(name):
+            had, has = (list(shapes[name]) if name in shapes else "none" for shapes in (before, after))
+            return f"weights: {name} has shape {has}, that of the model that is served has {had}; export it again"
     return None
 
 

@@ -84,7 +84,12 @@ class Guard:
                     checked["model"] = self.alias
                 data = json.dumps(checked).encode()
                 scope = {**scope, "headers": _with_length(scope["headers"], len(data))}
-                await self.app(scope, _replay(data, receive), self._with_version(send, version))
+                patient = _PatientSend(send, self.config.send_timeout_s)
+                try:
+                    await self.app(scope, _replay(data, receive), self._with_version(patient, version))
+                except Exception:
+                    if not patient.gave_up:
+                        raise
         except Refusal as refusal:
             await _refuse(send, refusal.status, refusal.reason, retry_after_s=refusal.retry_after_s)
 
@@ -175,6 +180,26 @@ class Guard:
             await send(message)
 
         return sending
+
+
+class _PatientSend:
+    """Sends, and gives up on a client that takes nothing for `timeout_s` seconds.
+
+    It would stay inside the gate for as long as it likes, and a swap would wait for it.
+    """
+
+    def __init__(self, send: Send, timeout_s: float) -> None:
+        self.gave_up = False
+        self._send = send
+        self._timeout_s = timeout_s
+
+    async def __call__(self, message: Message) -> None:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._send(message)
+        except TimeoutError:
+            self.gave_up = True
+            raise ConnectionAbortedError("the client does not read its answer") from None
 
 
 def _digest(data: bytes) -> bytes:

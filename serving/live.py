@@ -7,14 +7,14 @@ neither a key nor a path for it is needed.
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-import psutil
-
 from data.files import read_json, write_json
+from data.process_identity import start_of
 from data.records import UserError
 from serving.places import LocalPlace, RemotePlace
 from serving.registry import Registry
@@ -41,7 +41,7 @@ class ServerState:
     alias: str
     address: str
     pid: int
-    started: float
+    started: str | None
     host_name: str
     version: str
     generation: int
@@ -59,7 +59,7 @@ class LiveServer:
     @property
     def is_running(self) -> bool:
         """Whether its process runs. That of another machine cannot be looked at and counts as running."""
-        return self.state.host_name != socket.gethostname() or _runs(self.state.pid, self.state.started)
+        return self.state.host_name != socket.gethostname() or start_of(self.state.pid) == self.state.started
 
     def wait_for(self, generation: int, timeout_s: float) -> SwapResult:
         """Wait until the server has dealt with this change of its alias, or a later one; never raises for a server.
@@ -84,21 +84,20 @@ class Announcement:
     """The file of the server that this process is: written when it serves, rewritten after each change, then gone."""
 
     def __init__(self, registry: Registry, *, alias: str, address: str, version: str, generation: int) -> None:
-        process = psutil.Process()
         folder = servers_folder(registry)
         folder.mkdir(parents=True, exist_ok=True)
         self.state = ServerState(
             alias=alias,
             address=address,
-            pid=process.pid,
-            started=process.create_time(),
+            pid=os.getpid(),
+            started=start_of(os.getpid()),
             host_name=socket.gethostname(),
             version=version,
             generation=generation,
             pause_s=0.0,
             failed=None,
         )
-        self.path = folder / f"{alias}.{self.state.host_name}.{process.pid}.json"
+        self.path = folder / f"{alias}.{self.state.host_name}.{os.getpid()}.json"
         write_json(self.path, asdict(self.state))
 
     def say(self, generation: int, result: SwapResult) -> None:
@@ -152,11 +151,3 @@ def _read(path: Path) -> ServerState | None:
     if not isinstance(value, dict) or value.keys() != names:
         raise UserError(f"{path}: is not what a server writes; delete it when no server of this registry runs")
     return ServerState(**value)
-
-
-def _runs(pid: int, started: float) -> bool:
-    try:
-        process = psutil.Process(pid)
-        return process.create_time() == started and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

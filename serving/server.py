@@ -32,6 +32,7 @@ from serving.swap import EngineLost, Swapper
 _MAX_HEADER_BYTES = 32 << 10
 _IDLE_CONNECTIONS = 64
 _HEALTH_POLL_S = 1.0
+_KEEP_ALIVE_S = 75  # longer than clients keep an idle connection: who closes first must not be the server
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +71,10 @@ def serve(registry: Registry, name: str, config: ServeConfig, *, say: Callable[[
 async def _run(
     registry: Registry, served: Served, config: ServeConfig, listener: socket.socket, say: Callable[[str], None]
 ) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with engine_app(config.engine, served.version.folder, served.name) as engine:
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):  # until here they interrupt the start
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
         gate = Gate(served.version.name, max_requests=config.max_requests, hold_timeout_s=config.hold_timeout_s)
         guard = Guard(engine.asgi, gate, config, alias=served.name, routes=ROUTES, end_token_ids=engine.end_token_ids)
         swapper = Swapper(
@@ -98,6 +99,8 @@ async def _run(
                 task.cancel()
             for task in done:
                 task.result()  # an EngineLost of the watchers, or whatever ended the HTTP server
+            if http in done:
+                raise EngineLost("the HTTP server ended by itself")
 
 
 async def _follow(
@@ -166,6 +169,7 @@ async def _http_server(app: Any, config: ServeConfig, listener: socket.socket) -
             server_header=False,
             proxy_headers=False,  # nobody in front is trusted to say who the caller is
             limit_concurrency=config.max_requests * 2 + _IDLE_CONNECTIONS,
+            timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=max(1, round(config.shutdown_timeout_s)),
         )
     )
@@ -173,6 +177,9 @@ async def _http_server(app: Any, config: ServeConfig, listener: socket.socket) -
     try:
         while not server.started and not task.done():
             await asyncio.sleep(0.01)
+        if task.done():
+            task.result()
+            raise EngineLost("the HTTP server did not start")
         yield task
     finally:
         server.should_exit = True

@@ -10,6 +10,7 @@ from data.records import UserError
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 MIN_KEY_LENGTH = 16
+_TIMES = ("body_timeout_s", "send_timeout_s", "drain_timeout_s", "hold_timeout_s", "shutdown_timeout_s", "poll_s")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +57,7 @@ class ServeConfig:
     max_body_bytes: int = 4 << 20
     max_choices: int = 16
     body_timeout_s: float = 30.0
+    send_timeout_s: float = 60.0
     drain_timeout_s: float = 300.0
     hold_timeout_s: float = 600.0
     shutdown_timeout_s: float = 30.0
@@ -68,7 +70,7 @@ class ServeConfig:
         for name in ("max_requests", "max_body_bytes", "max_choices"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: {getattr(self, name)} must be 1 or more")
-        for name in ("body_timeout_s", "drain_timeout_s", "hold_timeout_s", "shutdown_timeout_s", "poll_s"):
+        for name in _TIMES:
             if not getattr(self, name) > 0:
                 raise UserError(f"{name}: {getattr(self, name)} must be above 0")
         if self.api_key is not None and len(self.api_key) < MIN_KEY_LENGTH:

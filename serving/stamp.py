@@ -15,9 +15,9 @@ _DATA = b"data: "
 _END = b"\n\n"
 
 
-def stamped(answer: dict[str, Any], version: str) -> dict[str, Any]:
+def stamped(answer: Any, version: str) -> Any:
     """An answer or a chunk of one with its version; changes and returns it. Errors carry no choices and stay."""
-    if "choices" not in answer:
+    if not isinstance(answer, dict) or "choices" not in answer:
         return answer
     answer["system_fingerprint"] = version
     for choice in answer["choices"]:

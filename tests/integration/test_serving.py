@@ -7,72 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
-import psutil
 import pytest
-import safetensors.torch
 
 from data.chat import STOP_THINKING, render
-from serving.registry import Registry
 from tests.integration.serving_process import ServerProcess
-from tests.serving.served_models import (
-    CALLS_ADD,
-    THINKS_A_SAYS_B,
-    THINKS_FOR_EVER_SAYS_D,
-    save_checkpoint,
-    serving_tokenizer,
-)
+from tests.integration.serving_scene import KEY, MESSAGES, PROMPTS, SPOILT, TOOLS, Models, ask, completions
+from tests.serving.served_models import serving_tokenizer
 
 pytestmark = [pytest.mark.engine, pytest.mark.integration]
-
-KEY = "a-key-for-the-tests-alone"
-MESSAGES: list[Any] = [{"role": "user", "content": "the sum of two and three"}]
-TOOLS: list[Any] = [
-    {
-        "type": "function",
-        "function": {
-            "name": "add",
-            "description": "Adds two numbers.",
-            "parameters": {"type": "object", "properties": {"a": {"type": "number"}, "b": {"type": "number"}}},
-        },
-    }
-]
-PROMPTS = ("the sum of two and three", "a then b then c", "five", "the the the", "two and two", "c b a")
-
-
-def narrow_output(folder: Path) -> None:
-    """Cut rows off one matrix: the file is whole and its hash right, and the engine cannot load it."""
-    path = folder / "model.safetensors"
-    tensors = safetensors.torch.load_file(path)
-    name = next(name for name in tensors if name.endswith("1.self_attn.o_proj.weight"))
-    tensors[name] = tensors[name][:10].contiguous()
-    safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})
-
-
-class Models:
-    """A registry with one version of each kind, and the names of these."""
-
-    def __init__(self, root: Path) -> None:
-        self.registry = Registry(root / "models")
-        kinds: dict[str, dict[str, Any]] = {
-            "speaks": {"script": THINKS_A_SAYS_B},
-            "calls": {"script": CALLS_ADD},
-            "ponders": {"script": THINKS_FOR_EVER_SAYS_D},
-            "random_1": {"seed": 1},
-            "random_2": {"seed": 2},
-            "narrow": {"seed": 3, "spoil": narrow_output},
-            "other_shape": {"changes": {"rms_norm_eps": 0.1}},
-        }
-        self.names = {
-            kind: self.registry.add(save_checkpoint(root / kind, **options)).name for kind, options in kinds.items()
-        }
-        self.registry.point("production", self.names["speaks"], expected_generation=0, reason="test")
 
 
 @pytest.fixture(scope="module")
@@ -103,11 +50,6 @@ def serve(server: ServerProcess, models: Models) -> Any:
     return serve
 
 
-def ask(client: openai.OpenAI, messages: list[Any] = MESSAGES, **options: Any) -> Any:
-    settings: dict[str, Any] = {"model": "production", "temperature": 0, "max_tokens": 60}
-    return client.chat.completions.create(messages=messages, **{**settings, **options})
-
-
 # ---- reasoning and modes
 
 
@@ -116,7 +58,7 @@ def test_reasoning_and_answer_come_apart_and_name_their_version(serve: Any, mode
     raw = client.chat.completions.with_raw_response.create(model="production", messages=MESSAGES, temperature=0)
     answer = raw.parse()
     message = answer.choices[0].message
-    assert (message.reasoning_content, message.content, answer.choices[0].finish_reason) == ("a", "b", "stop")
+    assert (message.reasoning_content, message.content, answer.choices[0].finish_reason) == ("a", "\n\nb", "stop")
     assert answer.system_fingerprint == models.names["speaks"] == raw.headers["x-fourstage-version"]
     assert answer.model == "production"
     assert answer.usage.completion_tokens == 6
@@ -216,7 +158,7 @@ def test_each_request_has_a_budget_of_its_own(server: ServerProcess, serve: Any)
     async def all_at_once() -> list[str]:
         async with server.async_client() as client:
             answers = await asyncio.gather(
-                *(ask(client, extra_body={"thinking_budget": budget}) for budget in range(8))  # type: ignore[arg-type]
+                *(ask(client, extra_body={"thinking_budget": budget}) for budget in range(8))
             )
         return [answer.choices[0].message.reasoning_content.split("\n")[0] for answer in answers]
 
@@ -308,27 +250,34 @@ def test_the_list_of_models_shows_the_alias_and_no_path(server: ServerProcess, m
 # ---- swaps
 
 
-def completions(client: openai.OpenAI) -> tuple[str, ...]:
-    """What the version that serves answers to each prompt, word by word."""
-    return tuple(
-        client.completions.create(model="production", prompt=prompt, temperature=0, max_tokens=24).choices[0].text
-        for prompt in PROMPTS
-    )
-
-
 def test_weights_that_do_not_load_leave_the_old_ones_as_they_were(
     server: ServerProcess, serve: Any, models: Models
 ) -> None:
     client = serve("random_1")
     before = completions(client)
-    result = server.move_alias(models.names["narrow"])
+    result = server.move_alias(models.names["not_a_number"])
     assert result.version == models.names["random_1"]
-    assert "did not load" in str(result.failed)
+    assert f"did not load (the engine computes with other weights than {SPOILT})" in str(result.failed)
+    assert result.pause_s > 0
     assert completions(client) == before
     assert ask(client).system_fingerprint == models.names["random_1"]
-    result = server.move_alias(models.names["other_shape"])
-    assert "config.json: rms_norm_eps is 0.1" in str(result.failed)
-    assert (result.pause_s, completions(client)) == (0.0, before)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("other_shape", "config.json: rms_norm_eps is 0.1"),
+        ("narrow", f"weights: {SPOILT} has shape [10, 128]"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_refused_and_nobody_waits(
+    server: ServerProcess, serve: Any, models: Models, kind: str, reason: str
+) -> None:
+    client = serve("random_1")
+    result = server.move_alias(models.names[kind])
+    assert (result.version, result.pause_s) == (models.names["random_1"], 0.0)
+    assert reason in str(result.failed)
+    assert ask(client).system_fingerprint == models.names["random_1"]
 
 
 def test_a_damaged_file_is_refused_and_nobody_waits(server: ServerProcess, serve: Any, models: Models) -> None:
@@ -397,25 +346,3 @@ def test_under_load_no_request_fails_and_none_mixes_two_versions(
     assert {version for version, _, _ in seen} == set(expected)
     assert [one for one in seen if expected[one[0]][one[1]] != one[2]] == []
     assert all(0 < pause < 20 for pause in pauses), pauses
-
-
-# ---- the end
-
-
-@pytest.mark.parametrize("when", ["it starts", "it serves"])
-def test_a_killed_server_takes_its_engine_with_it(models: Models, tmp_path: Path, when: str) -> None:
-    server = ServerProcess(models.registry, models.names["speaks"], logs=tmp_path)
-    try:
-        if when == "it serves":
-            server.wait()
-        else:
-            deadline = time.monotonic() + 100
-            while not any("spawn_main" in " ".join(child.cmdline()) for child in server.command.children()):
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-        children = server.command.children()
-        server.command.kill_root()
-        _, living = psutil.wait_procs(children, timeout=60)
-        assert living == []
-    finally:
-        server.command.kill_if_running()

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 
 from data.records import UserError
 from learner.checkpoint import read_manifest
@@ -79,6 +80,18 @@ def test_another_shape_or_another_position_encoding_is_named(folder: Path, tmp_p
     )
     longer = save_checkpoint(tmp_path / "longer", max_positions=1024)
     assert "max_position_embeddings is 1024 and was 512" in str(swap_fault(folder, longer))
+
+
+def test_a_tensor_of_another_shape_that_is_missing_or_one_too_many_is_named(folder: Path, saved: Path) -> None:
+    tensors = safetensors.torch.load_file(folder / "model.safetensors")
+    name = "model.layers.0.mlp.down_proj.weight"
+    for changed, shape in (
+        ({**tensors, name: tensors[name][:5].contiguous()}, "[5, 128], that of the model that is served has [64, 128]"),
+        ({key: value for key, value in tensors.items() if key != name}, "none, that of the model that is served has ["),
+    ):
+        safetensors.torch.save_file(changed, folder / "model.safetensors")
+        assert f"weights: {name} has shape {shape}" in str(swap_fault(saved, folder))
+        assert str(swap_fault(folder, saved)).startswith(f"weights: {name} has shape [64, 128]")
 
 
 @pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer.json", "generation_config.json"])

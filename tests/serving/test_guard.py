@@ -276,3 +276,29 @@ def test_the_application_hears_that_a_client_went_away_and_the_gate_is_left() ->
         assert (app.went_away, guard.gate.num_inside) == (True, 0)
 
     run(scenario())
+
+
+def test_a_client_that_does_not_read_its_answer_is_given_up_and_the_gate_is_left() -> None:
+    async def scenario() -> None:
+        guard = guarded(FakeApp(), send_timeout_s=0.02)
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            if not sent:
+                return {
+                    "type": "http.request",
+                    "body": json.dumps({**BODY, "stream": True}).encode(),
+                    "more_body": False,
+                }
+            return await asyncio.Event().wait()
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+            if len(sent) > 2:
+                await asyncio.Event().wait()
+
+        headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+        await guard({"type": "http", "method": "POST", "path": CHAT, "headers": headers}, receive, send)
+        assert (len(sent), guard.gate.num_inside) == (3, 0)
+
+    run(scenario())

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
+from data.process_identity import start_of
 from data.records import UserError
 from serving.live import Announcement, SwapResult, servers_folder, servers_of
 from serving.registry import Registry
@@ -68,7 +69,7 @@ def test_a_server_that_says_nothing_has_failed(registry: Registry) -> None:
     assert result.failed == "the server http://127.0.0.1:1 did not say within 0.1 s what it serves"
 
 
-def _foreign_file(registry: Registry, pid: int, started: float, **changes: object) -> Path:
+def _foreign_file(registry: Registry, pid: int, started: str | None, **changes: object) -> Path:
     """The file of a server that is another process."""
     announcement = announce(registry)
     state = json.loads(announcement.path.read_text())
@@ -80,7 +81,7 @@ def _foreign_file(registry: Registry, pid: int, started: float, **changes: objec
 
 def test_the_file_of_a_killed_server_is_removed_and_who_waited_for_it_is_told(registry: Registry) -> None:
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    path = _foreign_file(registry, process.pid, psutil.Process(process.pid).create_time())
+    path = _foreign_file(registry, process.pid, start_of(process.pid))
     (server,) = servers_of(registry, "production")
     killer = threading.Timer(0.1, process.kill)
     killer.start()
@@ -93,13 +94,12 @@ def test_the_file_of_a_killed_server_is_removed_and_who_waited_for_it_is_told(re
 
 
 def test_another_process_with_the_same_id_is_not_the_server(registry: Registry) -> None:
-    me = psutil.Process()
-    _foreign_file(registry, me.pid, me.create_time() - 100)
+    _foreign_file(registry, os.getpid(), "1")
     assert servers_of(registry, "production") == []
 
 
 def test_a_server_of_another_machine_counts_as_running(registry: Registry) -> None:
-    _foreign_file(registry, 999_999_999, 1.0, host_name="elsewhere")
+    _foreign_file(registry, 999_999_999, "1", host_name="elsewhere")
     (server,) = servers_of(registry, "production")
     assert "did not say" in str(server.wait_for(4, 0.05).failed)
 
