@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 
 from serving.figures import GapFigures, LoadFigures, Scores
 from serving.gates_config import load_gates
@@ -74,13 +75,26 @@ def test_every_gate_is_measured_and_a_second_candidate_is_held_against_the_first
     assert ours.uids == theirs.uids
     assert len(ours.uids) == 40
 
-    damaged = tmp_path / "second" / "model.safetensors"
-    damaged.write_bytes(damaged.read_bytes()[:-4])
-    refused = promote_checkpoint(registry, str(second), "production", config, out=out, plain=True)
-    failed = [verdict.gate for verdict in refused.verdicts if verdict.status == "failed"]
-    assert failed[:3] == ["files", "engine", "log-probabilities"]
-    assert refused.version is None
+    unloadable = save_checkpoint(tmp_path / "unloadable", seed=2, stage="base", spoil=cut_off_rows)
+    refused = promote_checkpoint(registry, str(unloadable), "production", config, out=out, plain=True)
+    verdict_of = {verdict.gate: verdict for verdict in refused.verdicts}
+    assert [verdict_of[gate].status for gate in ("files", "template", "lineage", "engine")] == [
+        "passed", "passed", "passed", "failed",
+    ]  # fmt: skip
+    assert verdict_of["log-probabilities"].measured == "not measured: the engine did not start"
+    assert refused.move is not None
+    assert refused.move.reason is not None
+    assert not refused.move.done
     change = registry.alias("production")
     assert change is not None
     assert change.version == current.name
     json.dumps(refused.document())
+
+
+def cut_off_rows(folder: Path) -> None:
+    """The file is whole and its hash will be right, and no engine can load it."""
+    path = folder / "model.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    name = next(name for name in tensors if name.endswith("o_proj.weight"))
+    tensors[name] = tensors[name][:10].contiguous()
+    safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})
