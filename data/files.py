@@ -76,7 +76,7 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str | Iterable[byte
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write `value` as indented JSON, atomically; keys keep their order, non-finite numbers become strings."""
-    atomic_write(path, json.dumps(_finite(value), indent=2, ensure_ascii=False) + "\n")
+    atomic_write(path, json.dumps(finite(value), indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -91,14 +91,14 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise UserError(f"{path}: not UTF-8 at byte {error.start}; restore the file or delete it") from error
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """NaN and infinities as "NaN", "Infinity", "-Infinity": a diverged step must stay visible and JSON has no NaN."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value
 
 
@@ -214,7 +214,7 @@ def last_row(path: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 
 def _encode_row(row: Mapping[str, Any]) -> bytes:
-    row = _finite(row)
+    row = finite(row)
     try:
         return json.dumps(row, ensure_ascii=False).encode() + b"\n"
     except UnicodeEncodeError:  # a lone surrogate, which a model can write into a tool call, has no UTF-8 form

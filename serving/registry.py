@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from data.records import UserError
 from learner.checkpoint import CheckpointError, Manifest, canonical_hash, check_files, read_manifest, verify_checkpoint
-from serving.places import Place, open_place
+from serving.places import CONTENTS, Place, open_place
 
 ALIAS_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 VERSION_NAME = re.compile(r"v[1-9][0-9]*-[a-z0-9_]+-[0-9a-f]{8}")
@@ -170,6 +170,12 @@ class Registry:
         if name in version.manifest.files or name == "manifest.json" or "/" in name:
             raise ValueError(f"write_beside: {name!r} belongs to the content of {version.name}")
         return self.place.write_into_folder(version.content_hash, name, text)
+
+    def read_beside(self, version: Version, prefix: str) -> dict[str, str]:
+        """The texts beside the content whose names begin with `prefix`, by name, without fetching the rest."""
+        folder = f"{CONTENTS}/{version.content_hash}"
+        names = sorted(name for name in self.place.files(folder) if name.startswith(prefix))
+        return {name: self.place.read(f"{folder}/{name}").decode() for name in names}
 
     # ---- aliases
 

@@ -20,6 +20,7 @@ RegistryOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 
 _REFUSED = 1
+_MOST_METRICS = 6
 
 
 def models(
@@ -47,12 +48,20 @@ def models(
         print(json.dumps(rows, ensure_ascii=False))
     elif not rows:
         print(f"the registry {registry} is empty; `fourstage promote CHECKPOINT --to production` fills it")
+    elif history is not None:
+        _print_table(rows, title=f"History of {history}")
     else:
-        _print_table(rows, title=f"History of {history}" if history is not None else f"Models in {registry}")
+        for row in rows:  # a stage has dozens of metrics: a table shows them only where no gate measured a benchmark
+            row["scores"] = row["scores"] or dict(list(row["metrics"].items())[:_MOST_METRICS])
+            del row["metrics"]
+        _print_table(rows, title=f"Models in {registry}")
 
 
 def version_rows(registry: Registry) -> list[dict[str, Any]]:
     """A row for each version, oldest first."""
+    from data.files import finite
+    from stages.promotion import measured_scores
+
     pointed: dict[str, list[str]] = {}
     for alias in registry.aliases():
         change = registry.alias(alias)
@@ -65,7 +74,8 @@ def version_rows(registry: Registry) -> list[dict[str, Any]]:
             "stage": version.manifest.stage,
             "parent": version.manifest.parent.key[:12] if version.manifest.parent is not None else None,
             "code": version.manifest.code_commit[:12],
-            "metrics": dict(version.manifest.metrics),
+            "scores": measured_scores(registry, version),
+            "metrics": finite(dict(version.manifest.metrics)),
         }
         for version in registry.versions()
     ]
@@ -184,5 +194,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
     if isinstance(value, dict):
-        return "\n".join(f"{name} {item:.4g}" for name, item in value.items())
+        return "\n".join(
+            f"{name} {item:.4g}" if isinstance(item, float) else f"{name} {item}" for name, item in value.items()
+        )
     return str(value).replace("[", r"\[")

@@ -82,7 +82,25 @@ def test_a_checkpoint_that_passes_becomes_production_with_a_card(commands: Comma
     card = Path(found["card"])
     assert card.name == "README.md"
     assert "| files | passed |" in card.read_text()
-    Registry(commands.place).verify(Registry(commands.place).resolve("production"))
+    registry = Registry(commands.place)
+    version = registry.resolve("production")
+    registry.verify(version)
+    (record,) = registry.read_beside(version, "gates.").values()
+    assert json.loads(record)["verdicts"] == found["verdicts"]
+
+
+def test_the_list_shows_what_the_newest_gates_measured_and_the_metrics_of_the_stage(
+    commands: Commands, models: list[Path]
+) -> None:
+    commands.promote(models[0])
+    registry = Registry(commands.place)
+    version = registry.resolve("production")
+    for alias, at, scores in (("a", "2026-01-02", {"sums, thinking": 0.75}), ("b", "2026-01-01", {"sums": 0.5})):
+        registry.write_beside(version, f"gates.{alias}.json", json.dumps({"at": at, "scores": scores}))
+    (row,) = commands.models("--json").document
+    assert row["scores"] == {"sums, thinking": 0.75}
+    assert row["metrics"] == {}
+    assert "sums, thinking 0.75" in " ".join(commands.models().out.replace("│", " ").split())
 
 
 def test_every_verdict_is_shown_and_a_failed_gate_exits_1_and_leaves_production(
