@@ -13,9 +13,13 @@ import pytest
 from learner.checkpoint import MANIFEST, read_manifest, write_checkpoint
 from serving.gates_config import PromotionConfig
 from serving.registry import Registry
+from stages.cli import load_recipe
+from stages.pipeline import plan_stages
 from stages.promotion import promote_run
+from stages.run import Selection, run_pipeline
+from stages.run_dir import RunDir
 from tests.serving.served_models import save_checkpoint
-from tests.stages.cli_calls import Call
+from tests.stages.cli_calls import MICRO, Call
 
 GATES = """
 name: folder alone
@@ -233,3 +237,30 @@ def test_a_run_whose_gates_fail_ends_in_staging_alone_and_says_so(
     lines = promote_run(config, models[0], tmp_path, plain=True)
     assert (commands.now("staging"), commands.now("production")) == (None, None)
     assert all("was not promoted: 1 of 9 gates failed: lineage" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("selection", "is_promoted"),
+    [(Selection(), True), (Selection(rerun_from="general_rl"), True), (Selection(until="cold_start"), False)],
+)
+def test_only_a_run_that_goes_to_its_last_stage_is_promoted(
+    selection: Selection, is_promoted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoted: list[tuple[PromotionConfig, Path, Path]] = []
+
+    def promote_run(config: PromotionConfig, checkpoint: Path, run_dir: Path, *, plain: bool | None) -> list[str]:
+        promoted.append((config, checkpoint, run_dir))
+        return ["production: is at v1"]
+
+    monkeypatch.setattr("stages.run._run", lambda *_: {})
+    monkeypatch.setattr("stages.promotion.promote_run", promote_run)
+    config = load_recipe(MICRO, [f"run_dir={tmp_path}", "promotion.gates=embedded", "promotion.staging=null"])
+    run_pipeline(config, selection, plain=True)
+    if not is_promoted:
+        assert promoted == []
+        return
+    ((settings, checkpoint, run_dir),) = promoted
+    assert settings == PromotionConfig(gates="embedded", staging=None)
+    assert run_dir == tmp_path
+    assert checkpoint.parent.name.startswith("general_rl-")
+    assert checkpoint == plan_stages(config, RunDir(tmp_path), config.stages)[-1].checkpoint_folder
