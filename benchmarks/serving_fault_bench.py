@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.records import UserError
-from serving.registry import Registry
+from serving.registry import AliasChange, Registry
 from stages import cli
 from tests.serving.checkpoints import small_checkpoint
 
@@ -103,10 +103,11 @@ class FaultBench:
             os.kill(process, signal.SIGKILL)
         return os.WIFSIGNALED(os.waitpid(process, 0)[1])
 
+    def history(self) -> list[AliasChange]:
+        return Registry(self.place).history("production")
+
     def now(self) -> str:
-        change = Registry(self.place).alias("production")
-        assert change is not None
-        return change.version
+        return self.history()[-1].version
 
     def faults(self, *allowed: str) -> list[str]:
         """What is wrong with the registry; `allowed` are the versions at which production may be."""
@@ -139,10 +140,10 @@ def _import_what_commands_import() -> None:
 
 
 @contextlib.contextmanager
-def full_disk(folder: Path, *, free_bytes: int) -> Iterator[Path]:
+def full_disk(folder: Path, *, size_bytes: int) -> Iterator[Path]:
     """A small file system of its own at `folder`; raises UserError where this user may not mount one."""
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={free_bytes}", "tmpfs", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(folder)]
     if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
         raise UserError("full disk: this user may not mount a small file system")
     try:

@@ -29,7 +29,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.machine import describe_machine
-from benchmarks.serving_fault_bench import FORCED, FaultBench, Tally
+from benchmarks.serving_fault_bench import FORCED, FaultBench, Tally, full_disk
 from data.files import JsonLines, read_rows
 from learner.checkpoint import MANIFEST, read_manifest, write_checkpoint
 from serving.live import servers_of
@@ -212,6 +212,33 @@ def other_faults(bench: FaultBench) -> dict[str, tuple[int, list[str]]]:
     return found
 
 
+def full_disk_fault(folder: Path) -> tuple[int, list[str]]:
+    """A promotion into a registry whose disk has no room for the copy; UserError where no small disk can be mounted."""
+    with full_disk(folder / "disk", size_bytes=5 << 20) as disk:
+        bench = FaultBench(folder / "on-disk", weight_bytes=1 << 20, place=disk / "models")
+        before, state = bench.now(), os.statvfs(disk)
+        (disk / "filler").write_bytes(bytes(state.f_bavail * state.f_frsize - 300_000))
+        return bench.finish(bench.promote(bench.checkpoint())), bench.faults(before)
+
+
+def two_at_once(bench: FaultBench, *, rounds: int) -> dict[str, Any]:
+    """Two promotions of two checkpoints, started together, so often: one wins and the other is told."""
+    refused, violations = 0, []
+    for number in range(rounds):
+        checkpoints, generation = [bench.checkpoint(), bench.checkpoint()], len(bench.history())
+        processes = [bench.start(bench.promote(checkpoint)) for checkpoint in checkpoints]
+        codes = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
+        won = codes.count(0)
+        refused += codes.count(2)
+        if sorted(codes) not in ([0, 0], [0, 2]):  # the second may come after the first has ended
+            violations.append(f"two at once, round {number}: exit codes {codes}")
+        if len(bench.history()) != generation + won:
+            violations.append(f"two at once, round {number}: {won} won, {len(bench.history()) - generation} moves")
+        violations += bench.faults(*(version.name for version in Registry(bench.place).versions()))
+    fault = f"two promotions at once, {rounds} times ({refused} told that they lost)"
+    return {"fault": fault, "exit_code": "0 and 2", "violations": violations}
+
+
 def _with_another_template(folder: Path) -> Path:
     """A checkpoint that is whole, and whose manifest says that it was trained with another template than it has."""
     whole, other = save_checkpoint(folder / "whole", stage="base"), folder / "other-template"
@@ -238,10 +265,12 @@ def record_of(operation: str, folder: Path, *, kills: int, seed: int) -> list[di
         names = ("promote", "rollback")
         return [_row(f"{name}, before every call", kill_at_every_point(bench, name), seed) for name in names]
     if operation == "broken input":
-        return [
+        found = other_faults(bench) | {"a full disk": full_disk_fault(folder)}
+        refusals = [
             {"fault": name, "exit_code": code, "violations": [*faults, *(["exit code 0"] if code == 0 else [])]}
-            for name, (code, faults) in other_faults(bench).items()
+            for name, (code, faults) in found.items()
         ]
+        return [*refusals, two_at_once(bench, rounds=20)]
     return [_row(f"{operation}, random moments", kill_at_random(bench, operation, kills=kills, seed=seed), seed)]
 
 
@@ -260,7 +289,9 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     lines += ["", "| fault | exit code of promote | production |", "|---|---|---|"]
     for row in rows:
         if "fault" in row:
-            lines.append(f"| {row['fault']} | {row['exit_code']} | {'; '.join(row['violations']) or 'untouched'} |")
+            lines.append(
+                f"| {row['fault']} | {row['exit_code']} | {'; '.join(row['violations']) or 'whole, as before'} |"
+            )
     return "\n".join(lines) + "\n"
 
 

@@ -14,6 +14,7 @@ from benchmarks.serving_faults import (
     kill_at_random,
     other_faults,
     table,
+    two_at_once,
 )
 from data.records import UserError
 from serving.registry import Registry
@@ -50,7 +51,7 @@ def test_the_table_adds_up_the_rows_of_several_recordings() -> None:
     ]
     lines = table(rows).splitlines()
     assert lines[2] == "| promote | 7 | 6 | 1 | 1 |"
-    assert lines[-1] == "| a flipped byte | 1 | untouched |"
+    assert lines[-1] == "| a flipped byte | 1 | whole, as before |"
 
 
 def test_a_checkpoint_that_is_damaged_or_fails_a_gate_is_refused_and_leaves_production(bench: FaultBench) -> None:
@@ -62,10 +63,15 @@ def test_a_checkpoint_that_is_damaged_or_fails_a_gate_is_refused_and_leaves_prod
     }
 
 
+def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(bench: FaultBench) -> None:
+    found = two_at_once(bench, rounds=3)
+    assert found["violations"] == []
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     try:
-        with full_disk(tmp_path / "disk", free_bytes=5 << 20) as disk:
+        with full_disk(tmp_path / "disk", size_bytes=5 << 20) as disk:
             yield disk
     except UserError as error:
         pytest.skip(str(error))
