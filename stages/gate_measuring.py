@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from data.records import Completion, UserError
+from data.records import Completion, Mode, UserError
 from evals.cache_keys import files_key
 from evals.evaluate import benchmark_prompts, build_job
 from learner.checkpoint import hash_files, read_manifest
@@ -177,7 +177,7 @@ def probe_requests(suite: SuiteConfig, tokenizer: Any) -> list[GenerationRequest
     """A request for each held-out prompt of the suite's first benchmark, in its first mode."""
     name, benchmark = next(iter(suite.evaluation.benchmarks.items()))
     mode = benchmark.modes[0]
-    asked_as = "non_thinking" if mode == "non_thinking" else "thinking"
+    asked_as: Mode = "non_thinking" if mode == "non_thinking" else "thinking"
     prompts = benchmark_prompts(name, benchmark, suite.evaluation.seed, mode=asked_as)
     job = build_job(name, mode, prompts, suite.evaluation, tokenizer=tokenizer, seed=_PROBE_SEED)
     return [request for request in job.requests if request.sample_index == 0]
