@@ -44,6 +44,7 @@ def kill_at_random(bench: FaultBench, name: str, *, kills: int, seed: int) -> Ta
     takes = _undisturbed(bench, name)
     while tally.kills < kills:
         _kill_once(bench, name, tally, rng.uniform(0, takes))
+    tally.violations += [f"{name}, at the end: {fault}" for fault in bench.everything_is_whole()]
     return tally
 
 
