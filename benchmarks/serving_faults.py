@@ -15,6 +15,7 @@ weights; the server then has to serve what the alias points to. Exits with 1 whe
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import random
 import shutil
@@ -38,11 +39,11 @@ from tests.serving.checkpoints import WEIGHTS
 from tests.serving.served_models import save_checkpoint
 
 
-def kill_at_random(bench: FaultBench, name: str, *, kills: int, seed: int) -> Tally:
-    """Kill `promote` or `rollback` so often at random moments of the time that it takes."""
-    rng, tally = random.Random(seed), Tally()
+def kill_at_random(bench: FaultBench, name: str, *, kills: int, seed: int, seconds: float = math.inf) -> Tally:
+    """Kill `promote` or `rollback` so often, or for so many seconds, at random moments of the time that it takes."""
+    rng, tally, end = random.Random(seed), Tally(), time.monotonic() + seconds
     takes = _undisturbed(bench, name)
-    while tally.kills < kills:
+    while tally.kills < kills and time.monotonic() < end:
         _kill_once(bench, name, tally, rng.uniform(0, takes))
     tally.violations += [f"{name}, at the end: {fault}" for fault in bench.everything_is_whole()]
     return tally
@@ -96,13 +97,14 @@ def _kill_once(bench: FaultBench, name: str, tally: Tally, seconds: float) -> No
 # ---------------------------------------------------------------------------------------------- swaps
 
 
-def kill_during_swaps(folder: Path, *, kills: int, seed: int) -> Tally:
+def kill_during_swaps(folder: Path, *, kills: int, seed: int, seconds: float = math.inf) -> Tally:
     """Kill `promote` at random moments while a real server changes its weights to what it promotes, to and fro."""
     from tests.integration.serving_process import ServerProcess
 
     folder.mkdir()
     bench = FaultBench(folder / "bench", weight_bytes=1 << 10)
     registry, rng, tally = Registry(bench.place), random.Random(seed), Tally()
+    end = time.monotonic() + seconds
     made = [save_checkpoint(folder / f"model-{index}", seed=index, stage="base") for index in range(2)]
     names = [registry.add(checkpoint).name for checkpoint in made]
     assert bench.finish(bench.promote(names[0])) == 0
@@ -110,7 +112,7 @@ def kill_during_swaps(folder: Path, *, kills: int, seed: int) -> Tally:
     try:
         server.wait()
         takes = statistics.median(_timed_swap(bench, names) for _ in range(3))
-        while tally.kills < kills:
+        while tally.kills < kills and time.monotonic() < end:
             _kill_swap_once(bench, names, tally, rng.uniform(0, takes))
         server.stop()
     finally:
@@ -256,11 +258,11 @@ def _with_another_template(folder: Path) -> Path:
 OPERATIONS = ("promote", "rollback", "swap", "every point", "broken input")
 
 
-def record_of(operation: str, folder: Path, *, kills: int, seed: int) -> list[dict[str, Any]]:
+def record_of(operation: str, folder: Path, *, kills: int, seed: int, seconds: float) -> list[dict[str, Any]]:
     """Do one kind of damage; a row for each line of the table."""
     if operation == "swap":
-        tallies = {"promote, while a server swaps": kill_during_swaps(folder / "swap", kills=kills, seed=seed)}
-        return [_row(f"{name}, random moments", tally, seed) for name, tally in tallies.items()]
+        tally = kill_during_swaps(folder / "swap", kills=kills, seed=seed, seconds=seconds)
+        return [_row("promote while a server swaps, random moments", tally, seed)]
     bench = FaultBench(folder / "bench")
     if operation == "every point":
         names = ("promote", "rollback")
@@ -272,7 +274,8 @@ def record_of(operation: str, folder: Path, *, kills: int, seed: int) -> list[di
             for name, (code, faults) in found.items()
         ]
         return [*refusals, two_at_once(bench, rounds=20)]
-    return [_row(f"{operation}, random moments", kill_at_random(bench, operation, kills=kills, seed=seed), seed)]
+    tally = kill_at_random(bench, operation, kills=kills, seed=seed, seconds=seconds)
+    return [_row(f"{operation}, random moments", tally, seed)]
 
 
 def _row(name: str, tally: Tally, seed: int) -> dict[str, Any]:
@@ -302,6 +305,7 @@ def main() -> int:
         "operations", nargs="*", metavar="OPERATION", help=f"of {', '.join(OPERATIONS)}; all by default"
     )
     parser.add_argument("--kills", type=int, default=200, help="kills at random moments of each operation")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="stop killing after so long; rows add up")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--record", type=Path, help="JSON lines to add the rows to")
     parser.add_argument("--table", type=Path, help="only print the table of these JSON lines")
@@ -315,7 +319,7 @@ def main() -> int:
     rows = []
     for operation in options.operations or OPERATIONS:
         with TemporaryDirectory() as folder:
-            rows += record_of(operation, Path(folder), kills=options.kills, seed=options.seed)
+            rows += record_of(operation, Path(folder), kills=options.kills, seed=options.seed, seconds=options.seconds)
     print(table(rows), end="")
     if options.record is not None:
         machine = describe_machine()
