@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -46,7 +47,13 @@ def serve(
     config = replace(
         load_config(ServeConfig, [], overrides or []), host=host, port=port, api_key=read_key(api_key_file)
     )
-    serve_until_stopped(registry_at(registry), name, config, say=lambda line: print(line, flush=True))
+    serve_until_stopped(registry_at(registry), name, config, say=say)
+
+
+def say(line: str) -> None:
+    """Print a line at once; a reader that has gone is no reason to stop serving."""
+    with contextlib.suppress(BrokenPipeError):
+        print(line, flush=True)
 
 
 def read_key(path: Path | None) -> str | None:
