@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+import rollout.end_with_server  # noqa: F401  (in a process that vLLM spawned it starts the watch over the server)
 from data.records import UserError
 
 API_KEY_VARIABLE = "FOURSTAGE_API_KEY"

@@ -222,7 +222,7 @@ def test_a_body_beyond_the_bound_is_refused_and_the_server_goes_on(server: Serve
 
 def test_a_prompt_beyond_the_context_is_refused_and_the_server_goes_on(server: ServerProcess, serve: Any) -> None:
     client = serve("speaks")
-    with pytest.raises(openai.BadRequestError, match="512"):
+    with pytest.raises(openai.BadRequestError, match="2048"):
         ask(client, [{"role": "user", "content": "xyz" * 1000}])
     assert ask(client).choices[0].message.content.strip() == "b"
 
