@@ -1,34 +1,20 @@
-"""What a server needs inside the worker of its engine: weights from a folder, the thinking budget, and a common end.
+"""What a server needs inside the worker of its engine: weights from a folder, and the thinking budget.
 
 vLLM mixes `ServingWorker` into its worker (`worker_extension_cls`) and calls it by name; plain values alone cross to
 the worker, which runs in a process of its own: no pickled function does.
-
-Importing this module in a process whose environment names a server (`SERVER_VARIABLE`) starts the watch over that
-server: vLLM gives a worker no other hook before it loads the weights, and a server that is killed while its engine
-starts must not leave the engine behind.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
 
-from data.process_identity import start_of
+import rollout.end_with_server  # noqa: F401  (starts the watch)
 from rollout.forced_tokens import recognise_natural_end
 from rollout.weight_transfer import abandon_load, differing_tensors, load_into_worker
-
-SERVER_VARIABLE = "FOURSTAGE_SERVER_PROCESS"
-"""Environment variable with process id and start time of the server to end with, as `server_mark` writes it."""
-
-_POLL_S = 1.0
 
 
 class ServingWorker:
@@ -68,28 +54,3 @@ def _tolerance(worker: Any) -> float:
     """How far two products of the same weights may lie apart: a few roundings of the engine's own precision."""
     dtype = next(worker.model_runner.get_model().parameters()).dtype
     return 1e-4 if dtype == torch.float32 else 4 * torch.finfo(dtype).eps
-
-
-# ---- the common end
-
-
-def server_mark() -> str:
-    """What names this process as the server in `SERVER_VARIABLE`."""
-    return f"{os.getpid()}:{start_of(os.getpid())}"
-
-
-def end_with_server(mark: str) -> None:
-    """Wait until the server of that mark is gone, then end the engine's process, where it is another, and this one."""
-    pid, _, started = mark.partition(":")
-    while start_of(int(pid)) == started:
-        time.sleep(_POLL_S)
-    engine = multiprocessing.parent_process()  # or the server itself, where the worker is in the engine's process
-    if engine is not None and engine.pid not in (None, int(pid)) and engine.is_alive():
-        os.kill(engine.pid, signal.SIGKILL)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-if SERVER_VARIABLE in os.environ:
-    threading.Thread(
-        target=end_with_server, args=(os.environ[SERVER_VARIABLE],), name="end-with-server", daemon=True
-    ).start()

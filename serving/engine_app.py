@@ -27,7 +27,7 @@ from data.chat import STOP_THINKING, THINK_CLOSE, THINK_OPEN
 from data.files import read_json
 from data.records import UserError
 from data.tokenizer import end_token_ids
-from rollout.serving_worker import SERVER_VARIABLE, server_mark
+from rollout.end_with_server import SERVER_VARIABLE, server_mark
 from serving.server_config import ServingEngineConfig
 
 ROUTES = {

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import math
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
@@ -137,7 +138,7 @@ class Guard:
         except TimeoutError:
             raise Refusal(408, f"the body did not arrive within {self.config.body_timeout_s:g} s") from None
         try:
-            return json.loads(bytes(data), parse_constant=_no_constant)
+            return json.loads(bytes(data), parse_constant=_no_constant, parse_float=_finite)
         except (ValueError, RecursionError) as error:
             raise Refusal(400, f"the body is not JSON ({error})") from None
 
@@ -215,6 +216,14 @@ def _host_name(host: str) -> str:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON")
+
+
+def _finite(text: str) -> float:
+    """A number of JSON; 1e999 is one, and no sampler can do with what Python makes of it."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is beyond what a number can be")
+    return number
 
 
 def _with_length(headers: Sequence[tuple[bytes, bytes]], length: int) -> list[tuple[bytes, bytes]]:

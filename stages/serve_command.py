@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+import rollout.end_with_server  # noqa: F401  (in a process that vLLM spawned it starts the watch over the server)
 from data.records import UserError
 
 API_KEY_VARIABLE = "FOURSTAGE_API_KEY"
@@ -46,7 +48,13 @@ def serve(
     config = replace(
         load_config(ServeConfig, [], overrides or []), host=host, port=port, api_key=read_key(api_key_file)
     )
-    serve_until_stopped(registry_at(registry), name, config, say=lambda line: print(line, flush=True))
+    serve_until_stopped(registry_at(registry), name, config, say=say)
+
+
+def say(line: str) -> None:
+    """Print a line at once; a reader that has gone is no reason to stop serving."""
+    with contextlib.suppress(BrokenPipeError):
+        print(line, flush=True)
 
 
 def read_key(path: Path | None) -> str | None:

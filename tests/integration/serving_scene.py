@@ -61,15 +61,14 @@ class Models:
             "not_a_number": {"seed": 3, "spoil": not_a_number},
             "other_shape": {"changes": {"rms_norm_eps": 0.1}},
         }
-        self.names = {
-            kind: self.registry.add(save_checkpoint(root / kind, **options)).name for kind, options in kinds.items()
-        }
+        folders = {kind: save_checkpoint(root / kind, max_positions=2048, **kinds[kind]) for kind in kinds}
+        self.names = {kind: self.registry.add(folder).name for kind, folder in folders.items()}
         self.registry.point("production", self.names["speaks"], expected_generation=0, reason="test")
 
 
 def ask(client: Any, messages: list[Any] = MESSAGES, **options: Any) -> Any:
     """A chat completion, greedy; with an asynchronous client what is awaited for it."""
-    settings: dict[str, Any] = {"model": "production", "temperature": 0, "max_tokens": 60}
+    settings: dict[str, Any] = {"model": "production", "temperature": 0, "max_tokens": 200}
     return client.chat.completions.create(messages=messages, **{**settings, **options})
 
 

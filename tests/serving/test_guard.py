@@ -222,7 +222,19 @@ def test_a_body_that_does_not_arrive_is_given_up() -> None:
     run(scenario())
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[" * 100_000, b'{"a": NaN}', b"\xff\xfe", b'{"temperature": Infinity}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[" * 100_000,
+        b'{"a": NaN}',
+        b'{"a": 1e999}',
+        b'{"a": ' + b"9" * 5000 + b"}",
+        b"\xff\xfe",
+        b'{"temperature": Infinity}',
+    ],
+)
 def test_a_body_that_is_not_json_is_refused(body: bytes) -> None:
     answer, app = once(body=body)
     assert (answer.status, app.paths) == (400, [])
