@@ -42,9 +42,14 @@ from tests.serving.served_models import save_checkpoint
 def kill_at_random(bench: FaultBench, name: str, *, kills: int, seed: int, seconds: float = math.inf) -> Tally:
     """Kill `promote` or `rollback` so often, or for so many seconds, at random moments of the time that it takes."""
     rng, tally, end = random.Random(seed), Tally(), time.monotonic() + seconds
-    takes = _undisturbed(bench, name)
+    takes, arguments, target = _undisturbed(bench, name), None, None
     while tally.kills < kills and time.monotonic() < end:
-        _kill_once(bench, name, tally, rng.uniform(0, takes))
+        if arguments is None:
+            arguments, target = _next(bench, name)
+        if _kill_once(bench, name, arguments, target, tally, rng.uniform(0, takes)):
+            arguments = None  # else the same command is started again, as a user would, and killed again
+    if arguments is not None and bench.finish(arguments) != 0:
+        tally.violations.append(f"{name}, at the end: the same command does not finish")
     tally.violations += [f"{name}, at the end: {fault}" for fault in bench.everything_is_whole()]
     return tally
 
@@ -71,27 +76,26 @@ def _next(bench: FaultBench, name: str) -> tuple[list[str], str | None]:
     return bench.rollback(), before
 
 
-def _kill_once(bench: FaultBench, name: str, tally: Tally, seconds: float) -> None:
-    arguments, target = _next(bench, name)
+def _kill_once(
+    bench: FaultBench, name: str, arguments: Sequence[str], target: str | None, tally: Tally, seconds: float
+) -> bool:
+    """Kill a command after so long and look; returns whether production moved. One that ended before has to have."""
     before = bench.now()
     was_running = bench.kill_after(arguments, seconds)
-    if not was_running:
-        tally.too_late += 1
-        return
-    tally.kills += 1
-    after = bench.now()
     known = [version.name for version in Registry(bench.place).versions()]
     # A promotion leads to the newest version, which may not have a name yet when it is killed.
     faults = bench.faults(before, target or known[-1])
     tally.violations += [f"{name} after {seconds:.3f} s: {fault}" for fault in faults]
-    moved = after != before
+    moved = bench.now() != before
+    if not was_running:
+        tally.too_late += 1
+        if not moved:
+            tally.violations.append(f"{name}: the same command ended and did nothing")
+        return moved
+    tally.kills += 1
     tally.after += moved
     tally.before += not moved
-    if not moved:  # the same command again does what the killed one could not
-        if bench.finish(arguments) != 0:
-            tally.violations.append(f"{name} after {seconds:.3f} s: the same command does not finish")
-        elif bench.now() == before:
-            tally.violations.append(f"{name} after {seconds:.3f} s: the same command did nothing")
+    return moved
 
 
 # ---------------------------------------------------------------------------------------------- swaps
