@@ -42,7 +42,9 @@ from tests.serving.served_models import save_checkpoint
 def kill_at_random(bench: FaultBench, name: str, *, kills: int, seed: int, seconds: float = math.inf) -> Tally:
     """Kill `promote` or `rollback` so often, or for so many seconds, at random moments of the time that it takes."""
     rng, tally, end = random.Random(seed), Tally(), time.monotonic() + seconds
-    takes, arguments, target = _undisturbed(bench, name), None, None
+    takes = _undisturbed(bench, name)
+    arguments: list[str] | None = None
+    target: str | None = None
     while tally.kills < kills and time.monotonic() < end:
         if arguments is None:
             arguments, target = _next(bench, name)

@@ -14,6 +14,7 @@ from typing import Any
 
 from data.files import finite, write_json
 from data.records import UserError
+from learner.checkpoint import CheckpointError
 from serving.figures import Figures, LineageFigures, Unmeasured
 from serving.gates import Verdict, failed, judge
 from serving.gates_config import GatesConfig, PromotionConfig, load_gates
@@ -91,14 +92,15 @@ def promote_checkpoint(
         raise UserError("--force: the reason is empty; say why the gates are passed over")
     seen = registry.alias(alias)
     current = registry.version(seen.version) if seen is not None else None
-    version, folder = _candidate(registry, checkpoint, dry_run=dry_run)
+    version, folder, fault = _candidate(registry, checkpoint, dry_run=dry_run)
     figures = measure_figures(config, folder, current, out, plain=plain)
     verdicts = tuple(judge(config, figures))
     if dry_run:
         return Promotion(alias, checkpoint, version, verdicts, None, None)
     if version is None:
-        reason = f"the registry does not take {folder}: {figures.files.fault or 'its files differ'}"
-        return Promotion(alias, checkpoint, None, verdicts, Move(None, reason=reason), None)
+        return Promotion(
+            alias, checkpoint, None, verdicts, Move(None, reason=f"the registry refuses it: {fault}"), None
+        )
     _write_record(registry, version, figures, verdicts, alias=alias)
     card = _write_card(registry, version, config, figures, verdicts, alias=alias, forced=forced)
     move = promote(
@@ -108,8 +110,12 @@ def promote_checkpoint(
     return Promotion(alias, checkpoint, version, verdicts, move, card)
 
 
-def _candidate(registry: Registry, checkpoint: str, *, dry_run: bool) -> tuple[Version | None, Path]:
-    """The version to promote with its folder; None with the checkpoint's own folder when it is not in the registry."""
+def _candidate(registry: Registry, checkpoint: str, *, dry_run: bool) -> tuple[Version | None, Path, str | None]:
+    """The version to promote with its folder; for a checkpoint that is not in the registry None and its own folder.
+
+    The third is why the registry refuses a damaged checkpoint. A full disk, or a place that cannot be written, is no
+    fault of the checkpoint's and raises UserError.
+    """
     folder = Path(checkpoint)
     named = [*registry.aliases(), *(version.name for version in registry.versions())]
     if checkpoint in named and folder.is_dir():
@@ -121,22 +127,14 @@ def _candidate(registry: Registry, checkpoint: str, *, dry_run: bool) -> tuple[V
         if "/" in checkpoint:
             raise UserError(f"CHECKPOINT: {checkpoint} is no folder; give a checkpoint folder, a version or an alias")
         version = registry.resolve(checkpoint)
-        return version, version.folder
+        return version, version.folder, None
     if dry_run:
-        return None, folder
+        return None, folder, None
     try:
         version = registry.add(folder)
-    except UserError:
-        if _is_sound(folder):
-            raise  # a full disk, or a place that cannot be written: no fault of the checkpoint's
-        return None, folder
-    return version, version.folder
-
-
-def _is_sound(folder: Path) -> bool:
-    from serving.folder_figures import file_figures
-
-    return file_figures(folder).fault is None
+    except CheckpointError as error:
+        return None, folder, str(error)
+    return version, version.folder, None
 
 
 def _write_record(

@@ -90,6 +90,8 @@ def test_a_full_disk_is_said_in_one_line_and_leaves_production(
     with pytest.raises(UserError, match="free some space"):
         Registry(bench.place).add(bench.checkpoint())
     assert bench.faults(before) == []
+    assert bench.finish(bench.promote(bench.checkpoint())) == 2
+    assert bench.faults(before) == []
     assert bench.finish(bench.rollback()) == 0  # a rollback needs no room to speak of
     (small_disk / "filler").unlink()
     assert bench.finish(bench.promote(bench.checkpoint())) == 0
