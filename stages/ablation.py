@@ -4,7 +4,7 @@
     ABLATION/stages/<stage>-<key>/           every stage output once, whichever variants have it; with `stages_of` they
                                              lie in that folder instead
     ABLATION/variants/<variant>-seed<n>/     each run with its configuration, metrics, summary and report
-    ABLATION/tables/variants.*               the variants side by side: md, csv, json, tex
+    ABLATION/tables/variants.*               the variants side by side: md, csv, json, tex, and as a figure: png
     ABLATION/tables/stages-<variant>.*       the stages of one variant side by side
 
 A stage is made, resumed or reused as in any run, so an interrupted ablation goes on with the same command. A variant
@@ -27,6 +27,7 @@ from configs.load import to_dict
 from data.files import atomic_write, read_json, write_json
 from data.records import UserError
 from evals.ablation import AblationTable, Column, Cost, Measured, ablation_table, with_baselines
+from evals.ablation_figure import figure_png, scores_figure
 from evals.ablation_formats import FORMATS
 from evals.evaluate import BenchmarkConfig, category_of
 from evals.measurement import BOOTSTRAP_SEED
@@ -77,6 +78,8 @@ def run_ablation(
         tables = ablation_tables(config, [run for run in plan if run.title not in failed])
         for name, table in tables.items():
             write_table(folder / "tables", name, table)
+        if (variants := tables.get("variants")) is not None and variants.rows:
+            atomic_write(folder / "tables" / "variants.png", figure_png(scores_figure(variants)))
         progress.say(f"tables: {folder / 'tables'}")
     return Outcome(tables, failed)
 

@@ -308,7 +308,8 @@ def test_the_tables_have_variants_and_stages_with_their_cost(workshop: Workshop,
     outcome = workshop.run(ablation(tmp_path, VARIANTS, "seeds=[0,1]", *EVALUATION))
     assert set(outcome.tables) == {"variants", *(f"stages-{name}" for name in VARIANTS)}
     written = sorted(path.name for path in (tmp_path / "run/tables").iterdir())
-    assert written == sorted(f"{name}.{ending}" for name in outcome.tables for ending in ("md", "csv", "json", "tex"))
+    tables = [f"{name}.{ending}" for name in outcome.tables for ending in ("md", "csv", "json", "tex")]
+    assert written == sorted(["variants.png", *tables])
     variants = outcome.tables["variants"]
     assert [(column.name, column.baseline) for column in variants.columns] == [
         ("full", None), ("no_reasoning_rl", "full"), ("replay", "full"), ("ladder", "replay"),
