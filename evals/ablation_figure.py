@@ -42,11 +42,8 @@ def scores_figure(table: AblationTable) -> Figure:
     for unused in axes[len(panels) :]:
         unused.set_visible(False)
     modes = [mode for mode in _NAMES if any(row.mode == mode for row in table.rows)]
-    handles = [
-        axes[0].plot([], [], linestyle="none", marker="o", color=_COLOURS[mode], label=_NAMES[mode])[0]
-        for mode in modes
-    ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(modes), frameon=False, fontsize="small")
+    marks = [Line2D([], [], linestyle="none", marker="o", color=_COLOURS[mode], label=_NAMES[mode]) for mode in modes]
+    figure.legend(handles=marks, loc="outside upper center", ncols=len(modes), frameon=False, fontsize="small")
     return figure
 
 
