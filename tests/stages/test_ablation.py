@@ -350,9 +350,11 @@ def test_separate_scores_have_lines_of_their_own_when_they_are_asked_for(worksho
 
 
 def stopped_after_one_step(request: GenerationRequest) -> str:
-    """Thinking that was stopped in the second step of a sum, and the right answer."""
+    """The right sum; in thinking mode after thinking that was stopped in its second step."""
     question = byte_tokenizer().decode(request.prompt_token_ids)
     terms = [int(term) for term in re.findall(r"Compute ([0-9 +]+)\.", question)[-1].split(" + ")]
+    if question.endswith("</think>\n\n"):
+        return str(sum(terms))
     return f"<think>\n{terms[0]}+{terms[1]}={terms[0] + terms[1]}\n{terms[0]}{STOP_THINKING}{sum(terms)}"
 
 
