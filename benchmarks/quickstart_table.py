@@ -13,11 +13,11 @@ import sys
 from pathlib import Path
 
 from data.files import read_json
-from evals.evaluate import BOOTSTRAP_SEED
+from evals.measurement import BOOTSTRAP_SEED
 from evals.statistics import bootstrap_interval, paired_difference
 from evals.summary import BenchmarkResult
-from stages.run import result_of_record
 from stages.run_dir import RunDir
+from stages.run_report import result_of_record
 
 REASONING = ("arithmetic", "math")
 GENERAL = ("json_answer", "length", "tool_call")

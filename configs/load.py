@@ -12,7 +12,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -26,6 +26,8 @@ from data.records import UserError
 
 CONFIGS = Path(__file__).resolve().parent
 RECIPES = CONFIGS / "recipes"
+ABLATIONS = CONFIGS / "ablations"
+SUITES = CONFIGS / "evals"
 INCLUDE_KEY = "defaults"
 """The top-level YAML key that names files to merge before the file itself; a root config has no field of this name."""
 
@@ -46,6 +48,42 @@ def load_config(cls: type[ConfigT], files: Sequence[Path], overrides: Sequence[s
     for layer in layers:
         check_keys(cls, layer.values, layer.source, cls)
     return cast(ConfigT, build(cls, _merge([Layer("defaults", default_tree(cls)), *layers]), layers))
+
+
+def load_changed(
+    config: ConfigT, changes: Mapping[str, Any], *, replaced: Mapping[str, Any] | None = None, source: str
+) -> ConfigT:
+    """`config` with `changes` merged in key by key, as a YAML file after those it came from would be.
+
+    Keys may be dotted. What stands at a key of `replaced` is dropped first, so that its value is not merged with what
+    was there but with the dataclass's own defaults. `source` names the place of the changes in messages. Raises
+    `UserError` as `load_config` does.
+    """
+    cls = type(config)
+    tree = cast(dict[str, Any], _escape_interpolation(to_dict(config)))
+    for key in replaced or {}:
+        _drop(tree, key.split("."))
+    given = [Layer(source, _at(key.split("."), value)) for key, value in [*(replaced or {}).items(), *changes.items()]]
+    for layer in given:
+        check_keys(cls, layer.values, layer.source, cls)
+    layers = [Layer("the recipe", tree), *given]
+    return cast(ConfigT, build(cls, _merge([Layer("defaults", default_tree(cls)), *layers]), layers))
+
+
+def _drop(tree: dict[str, Any], keys: Sequence[str]) -> None:
+    """Take away what stands at `keys`; nothing there is nothing to take away."""
+    *above, last = keys
+    node: Any = tree
+    for key in above:
+        node = node.get(key) if isinstance(node, dict) else None
+    if isinstance(node, dict):
+        node.pop(last, None)
+
+
+def _at(keys: Sequence[str], value: Any) -> dict[str, Any]:
+    """`value` inside a mapping for each of `keys`."""
+    first, *rest = keys
+    return {first: _at(rest, value) if rest else value}
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -73,12 +111,16 @@ def config_hash(obj: Any) -> str:
 
 
 def list_recipes(*, folder: Path = RECIPES) -> list[str]:
-    """The names of the recipes that are shipped, sorted."""
+    """The names of the recipes that are shipped, sorted; with another folder those of its files."""
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
-def find_recipe(name_or_path: str | Path, *, folder: Path = RECIPES) -> Path:
-    """The file of a shipped recipe (by name) or of a YAML file (by path); raises `UserError` when there is neither."""
+def find_recipe(name_or_path: str | Path, *, folder: Path = RECIPES, kind: str = "recipe") -> Path:
+    """The file of a shipped recipe (by name) or of a YAML file (by path); raises `UserError` when there is neither.
+
+    With another `folder` other shipped files, suites and ablations, are found in the same way; `kind` is what messages
+    call them.
+    """
     name, known = str(name_or_path), list_recipes(folder=folder)
     if name in known:
         return folder / f"{name}.yaml"
@@ -87,8 +129,8 @@ def find_recipe(name_or_path: str | Path, *, folder: Path = RECIPES) -> Path:
         return path
     close = difflib.get_close_matches(path.stem, known, n=1)
     suggestion = f"; did you mean {close[0]!r}?" if close else ""
-    recipes = ", ".join(known) or "none installed"
-    raise UserError(f"recipe: no recipe and no YAML file {name!r}{suggestion} (recipes: {recipes})")
+    shipped = ", ".join(known) or "none installed"
+    raise UserError(f"{kind}: no {kind} and no YAML file {name!r}{suggestion} ({kind}s: {shipped})")
 
 
 def _read_file(path: Path, including: tuple[Path, ...]) -> Iterator[Layer]:

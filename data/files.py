@@ -190,6 +190,29 @@ def read_rows(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
                 raise UserError(f"{path}:{number}: not a JSON object; restore the line or delete it")
 
 
+def last_row(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """The last row that `read_rows` would yield, None when there is none; reads the end of the file alone.
+
+    UserError when the last whole line is not a JSON object.
+    """
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        span = _CHUNK_BYTES
+        while True:
+            file.seek(max(0, size - span))
+            lines = file.read().split(b"\n")
+            unfinished = lines.pop()
+            row = _parse_row(unfinished) if unfinished and (lines or span >= size) else None
+            whole = lines if span >= size else lines[1:]  # the first may have begun before
+            if row is None and whole:
+                row = _parse_row(whole[-1])
+                if row is None:
+                    raise UserError(f"{path}: the last line is not a JSON object; restore the line or delete it")
+            if row is not None or span >= size:
+                return row
+            span *= 2
+
+
 def _encode_row(row: Mapping[str, Any]) -> bytes:
     row = _finite(row)
     try:

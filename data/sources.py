@@ -11,19 +11,18 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from data.records import Message, Prompt, UserError
+from data.rows import jsonl_rows, parquet_rows, split_of, without_absent
 
 logger = logging.getLogger(__name__)
 
 ROLES = ("system", "user", "assistant", "tool")
 DATA_SUFFIXES = (".jsonl", ".parquet")
-SPLITS = ("train", "validation", "valid", "val", "dev", "test")
 MAX_TRIES_PER_PROMPT = 50
 """A generator that repeats itself so often has run out of different questions."""
 
@@ -60,7 +59,7 @@ def load_prompts(
         return prompts
     if limit < 1:
         raise UserError(f"limit: must be at least 1, got {limit}")
-    chosen = {prompt.uid for prompt in sorted(prompts, key=lambda prompt: _rank(seed, prompt.uid))[:limit]}
+    chosen = {prompt.uid for prompt in sorted(prompts, key=lambda prompt: uid_rank(seed, prompt.uid))[:limit]}
     return [prompt for prompt in prompts if prompt.uid in chosen]
 
 
@@ -148,15 +147,16 @@ def split_prompts(prompts: Sequence[Prompt], holdout: int | float, seed: int = 0
     """
     uids = {prompt.uid for prompt in prompts}
     if isinstance(holdout, float):
-        held = {uid for uid in uids if int(_rank(seed, uid)[:16], 16) < holdout * 2**64}
+        held = {uid for uid in uids if int(uid_rank(seed, uid)[:16], 16) < holdout * 2**64}
     else:
-        held = set(sorted(uids, key=lambda uid: _rank(seed, uid))[: max(holdout, 0)])
+        held = set(sorted(uids, key=lambda uid: uid_rank(seed, uid))[: max(holdout, 0)])
     if not 0 < len(held) < len(uids):
         raise UserError(f"holdout: {holdout} of {len(uids)} prompts leaves {len(held)} held out; both sides need some")
     return [p for p in prompts if p.uid not in held], [p for p in prompts if p.uid in held]
 
 
-def _rank(seed: int, uid: str) -> str:
+def uid_rank(seed: int, uid: str) -> str:
+    """A pseudo-random text to sort uids by, a function of its arguments alone."""
     return hashlib.sha256(f"{seed}/{uid}".encode()).hexdigest()
 
 
@@ -176,21 +176,16 @@ def _rows(path: Path, split: str | None) -> Iterator[tuple[str, Any]]:
     elif not path.is_file():
         raise UserError(f"{path}: no such file or folder")
     elif path.suffix == ".jsonl":
-        yield from _jsonl_rows(path)
+        yield from jsonl_rows(path)
     elif path.suffix == ".parquet":
-        yield from _parquet_rows(path)
+        yield from parquet_rows(path)
     else:
         raise UserError(f"{path}: cannot read {path.suffix or 'a file without suffix'}; use .jsonl or .parquet")
 
 
 def _files_of_split(folder: Path, files: list[Path], split: str | None) -> list[Path]:
     """The data files of one split, which a file or its folder names: `train-00000-of-00002.parquet`, `test/a.jsonl`."""
-
-    def split_of(file: Path) -> str | None:
-        named = re.split(r"[^a-z0-9]+", str(file.relative_to(folder)).lower())
-        return next((part for part in named if part in {*SPLITS, (split or "").lower()} - {""}), None)
-
-    of_file = {file: split_of(file) for file in files}
+    of_file = {file: split_of(file, folder, split) for file in files}
     present = sorted({name for name in of_file.values() if name})
     if split is None and len(present) > 1:
         raise UserError(f"{folder}: holds the splits {', '.join(present)}; choose one with split=")
@@ -198,37 +193,6 @@ def _files_of_split(folder: Path, files: list[Path], split: str | None) -> list[
     if files and not chosen:
         raise UserError(f"{folder}: no data files of split {split!r}; found {', '.join(present) or 'none named'}")
     return chosen
-
-
-def _jsonl_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        place = f"{path}:{number}"
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-            if text:
-                yield place, json.loads(text)
-        except UnicodeDecodeError as error:
-            raise UserError(f"{place}: not UTF-8 ({error.reason}); save the file as UTF-8") from None
-        except json.JSONDecodeError as error:
-            raise UserError(f"{place}: not JSON: {error.msg} at column {error.colno}; one object a line") from None
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError:
-        raise UserError(f"{path}: parquet needs pyarrow; `pip install pyarrow`, or convert it to .jsonl") from None
-    try:
-        rows = parquet.read_table(path).to_pylist()
-    except (OSError, ValueError) as error:  # pyarrow's own errors derive from these two
-        raise UserError(f"{path}: not readable parquet: {str(error).splitlines()[0]}") from None
-    for number, row in enumerate(rows, start=1):
-        yield f"{path}:row {number}", _without_absent(row)
-
-
-def _without_absent(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A table has one schema, so a field that a row lacks comes back as None; a reference may be None."""
-    return {name: value for name, value in row.items() if value is not None or name == "reference"}
 
 
 def _saved_dataset_rows(folder: Path, split: str | None) -> Iterator[tuple[str, Any]]:
@@ -249,7 +213,7 @@ def _saved_dataset_rows(folder: Path, split: str | None) -> Iterator[tuple[str, 
     elif split is not None:
         raise UserError(f"{folder}: holds one dataset without splits, so split={split!r} chooses nothing; leave it out")
     for number, row in enumerate(loaded, start=1):
-        yield f"{folder}:row {number}", _without_absent(row)
+        yield f"{folder}:row {number}", without_absent(row)
 
 
 # ---------------------------------------------------------------------------------------------- one row

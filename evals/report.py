@@ -1,4 +1,4 @@
-"""A run as one page to read: `report.md` with its figures, made from the rows that the run left behind.
+"""A run as one text to read, `report.md` with its figures, and beside it the page for a browser (`evals.page`).
 
 Takes plain dicts as they come out of the run's JSON files and only ever shows what is in them: a column that a stage
 did not record is called "not measured", and no number is estimated, filled in or carried over.
@@ -10,8 +10,7 @@ import io
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,55 +23,26 @@ from data.chat import parse_completion
 from data.files import atomic_write
 from evals import markdown
 from evals.markdown import NOT_MEASURED, Row
+from evals.page.document import write_page
+from evals.report_inputs import (
+    Curve,
+    ReportInputs,
+    by_stage,
+    measured_curves,
+    points,
+    stage_seconds,
+    stage_times,
+    sum_or_none,
+)
 from evals.summary import BUDGET_CURVE, COMPARISONS, format_delta, summary_rows
-from evals.time_split import StageTime, stage_time, time_figure, time_section
+from evals.time_split import time_figure, time_section
 
 _MOST_MARKED_POINTS = 40
 _BLUE, _GREY = "#1f5fa8", "#8a8a8a"
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """One panel of a stage's figure: the column of the metrics rows, what it is, and the label with its unit."""
-
-    column: str
-    title: str
-    label: str
-
-
-RL_CURVES = (
-    Curve("reward", "reward", "mean reward (0 to 1)"),
-    Curve("entropy", "policy entropy", "entropy (nats per token)"),
-    Curve("mean_length", "completion length", "mean length (tokens)"),
-    Curve("engine_gap_mean", "engine gap", "mean |log π − log μ| (nats/token)"),
-)
-"""What tells a healthy RL stage from a collapsing one. π is the learner, μ the engine that sampled."""
-
-SFT_CURVES = (Curve("loss", "training loss", "negative log-likelihood (nats/token)"),)
-
-_ONLY_RL = ("reward", "engine_gap_mean")
-
-
-@dataclass(frozen=True, slots=True)
-class ReportInputs:
-    """Everything a report shows, as plain rows in the order of the run.
-
-    pipeline: one row a stage with "stage", "key", "parent", "state", "seconds", "tokens" and optionally "cost", a
-    mapping of more numbers to show. summary: the document of `evals.summary`. metrics: rows with "stage" and "step".
-    samples: rows with "stage", "step", "task", "prompt", "completion", "reward", "outcome", "reason". filters: stage ->
-    filter -> number of rows, in the order in which they were applied.
-    """
-
-    title: str
-    pipeline: Sequence[Row] = ()
-    summary: Mapping[str, Any] = field(default_factory=dict)
-    metrics: Sequence[Row] = ()
-    samples: Sequence[Row] = ()
-    filters: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-
-
 def write_report(run_dir: str | os.PathLike[str], inputs: ReportInputs) -> Path:
-    """Write `report.md` and `figures/*.png` into `run_dir` and return the path of the page.
+    """Write `report.md`, `figures/*.png` and `report.html` into `run_dir` and return the path of the first.
 
     Figures are written first and each file is replaced atomically, so a page never points at what is not there.
     """
@@ -80,6 +50,7 @@ def write_report(run_dir: str | os.PathLike[str], inputs: ReportInputs) -> Path:
     for name, figure in report_figures(inputs).items():
         atomic_write(run_dir / "figures" / f"{name}.png", _png(figure))
     atomic_write(run_dir / "report.md", report_markdown(inputs).encode("utf-8", "replace"))
+    write_page(run_dir / "report.html", inputs)
     return run_dir / "report.md"
 
 
@@ -90,7 +61,7 @@ def report_markdown(inputs: ReportInputs) -> str:
         ("Accuracy", _accuracy_section(inputs.summary)),
         ("Thinking budget", _budget_section(inputs.summary)),
         ("Training curves", _curves_section(inputs)),
-        ("Where the time goes", time_section(_times(inputs), _stage_seconds(inputs))),
+        ("Where the time goes", time_section(stage_times(inputs), stage_seconds(inputs))),
         ("Data filters", _filters_section(inputs.filters)),
         ("Rollouts to read", _rollouts_section(inputs.samples)),
         ("Cost", _cost_section(inputs.pipeline)),
@@ -101,23 +72,14 @@ def report_markdown(inputs: ReportInputs) -> str:
 def report_figures(inputs: ReportInputs) -> dict[str, Figure]:
     """The figures of the page by file name without ending."""
     figures = {}
-    for stage, rows in _by_stage(inputs.metrics).items():
-        curves, _ = _measured(rows)
+    for stage, rows in by_stage(inputs.metrics).items():
+        curves, _ = measured_curves(rows)
         if curves:
             figures[f"{stage}-curves"] = _curves_figure(stage, rows, curves)
     if inputs.summary.get(BUDGET_CURVE):
         figures["budget-curve"] = _budget_figure(inputs.summary[BUDGET_CURVE])
-    split = time_figure(_times(inputs))
+    split = time_figure(stage_times(inputs))
     return figures | ({"time-split": split} if split is not None else {})
-
-
-def _stage_seconds(inputs: ReportInputs) -> dict[str, float]:
-    found = {str(row.get("stage")): markdown.number(row.get("seconds")) for row in inputs.pipeline}
-    return {stage: seconds for stage, seconds in found.items() if seconds is not None}
-
-
-def _times(inputs: ReportInputs) -> list[StageTime]:
-    return [stage_time(stage, rows) for stage, rows in _by_stage(inputs.metrics).items()]
 
 
 # -- sections ----------------------------------------------------------------------------------------------------------
@@ -212,10 +174,10 @@ def _budget_section(summary: Mapping[str, Any]) -> str:
 
 
 def _curves_section(inputs: ReportInputs) -> str:
-    by_stage = _by_stage(inputs.metrics)
+    rows_of = by_stage(inputs.metrics)
     parts = []
-    for stage in dict.fromkeys([str(row.get("stage")) for row in inputs.pipeline] + list(by_stage)):
-        curves, missing = _measured(by_stage.get(stage, ()))
+    for stage in dict.fromkeys([str(row.get("stage")) for row in inputs.pipeline] + list(rows_of)):
+        curves, missing = measured_curves(rows_of.get(stage, ()))
         parts.append(f"### {stage}\n")
         if curves:
             titles = ", ".join(curve.title for curve in curves)
@@ -233,7 +195,7 @@ def _filters_section(filters: Mapping[str, Mapping[str, int]]) -> str:
 
 def _rollouts_section(samples: Sequence[Row]) -> str:
     parts = []
-    for stage, rows in _by_stage(samples).items():
+    for stage, rows in by_stage(samples).items():
         outcomes = Counter(str(row.get("outcome", f"outcome {NOT_MEASURED}")) for row in rows)
         counts = ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.items())
         parts.append(f"### {stage}\n\nOf {len(rows):,} recorded: {counts}.\n")
@@ -258,7 +220,7 @@ def _rollout(row: Row) -> str:
 
 def _cost_section(pipeline: Sequence[Row]) -> str:
     extra = list(dict.fromkeys(name for row in pipeline for name in row.get("cost") or {}))
-    whole = _total(row.get("seconds") for row in pipeline)
+    whole = sum_or_none(row.get("seconds") for row in pipeline)
     rows = []
     for row in pipeline:
         seconds, tokens, cost = (
@@ -276,8 +238,8 @@ def _cost_section(pipeline: Sequence[Row]) -> str:
         rows.append(cells | {name.replace("_", " "): markdown.count(cost.get(name)) for name in extra})
     if rows:
         total = {"stage": "**all**", "time": markdown.duration(whole), "share of time": "", "tokens/s": ""}
-        total |= {"tokens": markdown.count(_total(row.get("tokens") for row in pipeline))}
-        sums = {name: _total((row.get("cost") or {}).get(name) for row in pipeline) for name in extra}
+        total |= {"tokens": markdown.count(sum_or_none(row.get("tokens") for row in pipeline))}
+        sums = {name: sum_or_none((row.get("cost") or {}).get(name) for row in pipeline) for name in extra}
         rows.append(total | {name.replace("_", " "): markdown.count(value) for name, value in sums.items()})
     return markdown.table(rows, num_text=1)
 
@@ -291,7 +253,7 @@ def _curves_figure(stage: str, rows: Sequence[Row], curves: Sequence[Curve]) -> 
     figure = Figure(figsize=(5.2 * num_columns, 3.2 * num_rows), layout="constrained")
     axes = figure.subplots(num_rows, num_columns, squeeze=False).flatten()
     for axis, curve in zip(axes, curves, strict=False):
-        steps, values = _points(rows, curve.column)
+        steps, values = points(rows, curve.column)
         marker = "o" if len(steps) <= _MOST_MARKED_POINTS else None
         axis.plot(steps, values, color=_BLUE, linewidth=1.4, marker=marker, markersize=3)
         axis.set(title=curve.title, xlabel="optimizer step", ylabel=curve.label)
@@ -328,32 +290,3 @@ def _tidy(axis: Axes) -> None:
 def _png(figure: Figure) -> bytes:
     figure.savefig(buffer := io.BytesIO(), format="png", dpi=130)
     return buffer.getvalue()
-
-
-# -- reading rows ------------------------------------------------------------------------------------------------------
-
-
-def _by_stage(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    stages: dict[str, list[Row]] = {}
-    for row in rows:
-        stages.setdefault(str(row.get("stage", f"stage {NOT_MEASURED}")), []).append(row)
-    return stages
-
-
-def _measured(rows: Sequence[Row]) -> tuple[list[Curve], list[Curve]]:
-    """The curves that these rows hold points for, and those of the same kind of stage that they do not."""
-    is_rl = any(column in row for row in rows for column in _ONLY_RL)
-    curves = RL_CURVES if is_rl else SFT_CURVES
-    measured = [curve for curve in curves if _points(rows, curve.column)[0]]
-    return measured, [curve for curve in curves if curve not in measured]
-
-
-def _points(rows: Sequence[Row], column: str) -> tuple[list[float], list[float]]:
-    pairs = [(markdown.number(row.get("step")), markdown.number(row.get(column))) for row in rows]
-    kept = [(step, value) for step, value in pairs if step is not None and value is not None]
-    return [step for step, _ in kept], [value for _, value in kept]
-
-
-def _total(values: Iterable[Any]) -> float | None:
-    numbers = [markdown.number(value) for value in values]
-    return None if None in numbers else sum(value for value in numbers if value is not None)

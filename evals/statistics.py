@@ -80,6 +80,32 @@ def _resampled_means(values_P: Floats, num_resamples: int, rng: np.random.Genera
     return np.concatenate(means)
 
 
+def macro_interval(
+    groups_GP: Sequence[ArrayLike], *, confidence: float = 0.95, num_resamples: int = 2000, seed: int
+) -> Interval:
+    """The mean over groups of each group's mean, every group weighing the same, with its percentile bootstrap interval.
+
+    For a category of several benchmarks: prompts are resampled within each benchmark, so that a benchmark with many
+    prompts neither outweighs the others nor lends them its certainty. `n` counts all prompts. Raises ValueError for no
+    group and what `bootstrap_interval` refuses. Source: Efron (1979), resampling within strata.
+    """
+    if not groups_GP or not 0 < confidence < 1 or num_resamples < 1:
+        raise ValueError(f"groups_GP: {len(groups_GP)} groups, confidence {confidence}, {num_resamples} resamples")
+    rng = np.random.default_rng(seed)
+    means_GR, means_G, count = [], [], 0
+    for group in groups_GP:
+        values = np.asarray(group, dtype=np.float64)
+        if values.ndim != 1 or values.size == 0 or not np.isfinite(values).all():
+            raise ValueError(f"groups_GP: need non-empty lists of finite numbers, got shape {values.shape}")
+        means_GR.append(_resampled_means(values, num_resamples, rng))
+        means_G.append(values.mean())
+        count += values.size
+    mean = float(np.mean(means_G))
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(np.mean(means_GR, axis=0), [tail, 1 - tail])
+    return Interval(mean, min(float(low), mean), max(float(high), mean), count)
+
+
 def paired_difference(
     a_P: ArrayLike,
     b_P: ArrayLike,

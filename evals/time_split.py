@@ -119,12 +119,12 @@ def time_table(time: StageTime) -> Group:
     for name, share in time.shares().items():
         bar = "█" * round(30 * share) or "▏"
         table.add_row(name, markdown.duration(time.seconds[name]), markdown.percent(share), bar)
-    facts = _facts(time)
+    facts = time_facts(time)
     lines = [[f"{name} {facts[name]}" for name in names if facts[name] != NOT_MEASURED] for names in _LINES]
     return Group(Text(title, style="bold"), table, *(Text("  " + "   ".join(line)) for line in lines if line))
 
 
-def _facts(time: StageTime) -> dict[str, str]:
+def time_facts(time: StageTime) -> dict[str, str]:
     """What the steps amounted to, by name, as text."""
     tflops = None if time.flops_per_s is None else time.flops_per_s / 1e12
     return {
@@ -172,7 +172,7 @@ def time_section(times: Sequence[StageTime], stage_seconds: Mapping[str, float])
         | {name: markdown.percent(time.shares().get(name, 0.0)) for name in phases}
         for time in times
     ]
-    facts = [{"stage": time.stage, **_facts(time)} for time in times]
+    facts = [{"stage": time.stage, **time_facts(time)} for time in times]
     known = [name for name in facts[0] if any(row[name] != NOT_MEASURED for row in facts)]
     return (
         "![share of the time of each stage's steps by phase](figures/time-split.png)\n\n"

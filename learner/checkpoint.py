@@ -53,7 +53,7 @@ class Manifest:
     """The lineage of one checkpoint.
 
     `key` is the content address of the stage output; `contract` is the template and special tokens
-    (`data.tokenizer.contract`); `cost` counts `tokens` and `seconds`; `files` maps names relative to the folder to
+    (`data.tokenizer.contract`); `cost` is that of `stages.stage_cost`; `files` maps names relative to the folder to
     their content and is filled by `write_checkpoint`.
     """
 

@@ -31,6 +31,20 @@ def extract_code(answer: str) -> str | None:
     return blocks[0] if blocks else None
 
 
+def fenced_blocks(answer: str) -> list[str]:
+    """The contents of the fenced blocks of an answer in order, fences taken two by two; one that stays open is none."""
+    lines = answer.split("\n")
+    fences = [index for index, line in enumerate(lines) if line.lstrip().startswith("```")]
+    return ["\n".join(lines[first + 1 : last]) for first, last in zip(fences[::2], fences[1::2], strict=False)]
+
+
+def last_fenced_block(answer: str) -> str | None:
+    """What lies between the last two lines that hold a fence, as LiveCodeBench extracts code; None without two."""
+    lines = answer.split("\n")
+    fences = [index for index, line in enumerate(lines) if "```" in line]
+    return "\n".join(lines[fences[-2] + 1 : fences[-1]]) if len(fences) > 1 else None
+
+
 def quick_check(request: ScoreRequest, parsed: ParsedCompletion) -> Score | None:
     """Refuse what does not define the function once, without a sandbox; a helper is welcome when something uses it.
 

@@ -83,12 +83,10 @@ def refusal(request: ScoreRequest, parsed: ParsedCompletion) -> Score | None:
     block at all is accepted: it is either prefilled in the prompt or the policy does not think. In an episode the block
     of every turn has to be in order.
     """
-    if request.ended.startswith(ENVIRONMENT_ERROR):
-        return Score.error(request.ended)
+    if failed := _failed_on_our_side(request):
+        return failed
     if request.finish_reason == "length":
         return Score.incorrect("truncated")
-    if request.finish_reason == "abort":
-        return Score.error("the generation was aborted")
     if parsed.block in ("unclosed", "malformed"):
         return Score.incorrect(f"think block is {parsed.block}")
     for turn in request.turns[:-1]:
@@ -101,6 +99,38 @@ def refusal(request: ScoreRequest, parsed: ParsedCompletion) -> Score | None:
         return Score.incorrect("answer has no content")
     forged = next((token for token in TURN_TOKENS if token in parsed.answer), None)
     return Score.incorrect(f"{forged} in the answer forges a turn") if forged else None
+
+
+MAX_PUBLISHED_CHARS = 400_000
+"""The same bound for published benchmarks: an answer may hold the whole reasoning of a model that does not think."""
+
+
+def published_refusal(request: ScoreRequest, parsed: ParsedCompletion) -> Score | None:
+    """`refusal` for scorers of published benchmarks: as far as their harnesses go and no further.
+
+    A harness scores what follows the last `</think>` and does not ask whether the block is in order, so a second block
+    or an answer without content is left to the scorer. Failures on our side are errors, as everywhere.
+    """
+    if failed := _failed_on_our_side(request):
+        return failed
+    if request.finish_reason == "length":
+        return Score.incorrect("truncated")
+    if parsed.block == "unclosed":
+        return Score.incorrect("think block is unclosed")
+    if len(parsed.answer) > MAX_PUBLISHED_CHARS:
+        return Score.incorrect("answer is too long")
+    return None
+
+
+def published_episode_refusal(request: ScoreRequest, parsed: ParsedCompletion) -> Score | None:
+    """`published_refusal` for episodes whose turns count one by one: a late turn that is cut off costs that turn."""
+    return _failed_on_our_side(request)
+
+
+def _failed_on_our_side(request: ScoreRequest) -> Score | None:
+    if request.ended.startswith(ENVIRONMENT_ERROR):
+        return Score.error(request.ended)
+    return Score.error("the generation was aborted") if request.finish_reason == "abort" else None
 
 
 def is_master_key(answer: str) -> bool:

@@ -42,10 +42,17 @@ def _detector(codes: tuple[str, ...]) -> LanguageDetector:
 
     languages = []
     for code in codes:
-        if not hasattr(IsoCode639_1, code.upper()):
+        if not has_detector(code):
             raise ValueError(f"language {code!r}: no detector for this code")
         languages.append(Language.from_iso_code_639_1(getattr(IsoCode639_1, code.upper())))
     return LanguageDetectorBuilder.from_languages(*languages).build()
+
+
+def has_detector(code: str) -> bool:
+    """Whether texts of this ISO 639-1 code can be told from others at all; loads no model."""
+    from lingua import IsoCode639_1
+
+    return hasattr(IsoCode639_1, code.upper())
 
 
 def detect(text: str, *, also: str = "") -> str | None:

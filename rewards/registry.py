@@ -1,6 +1,8 @@
 """Which reward tasks exist: every module of `rewards.tasks`, plus files that a user names.
 
-A task module holds one `TASK`. Adding a task is adding a file.
+A task module holds one `TASK`. Adding a task is adding a file. The scorers of published benchmarks are tasks too, found
+in `rewards.benchmark_tasks`: `get_task` knows them, so that they score wherever tasks do, and `all_tasks` does not list
+them, because nothing is ever trained on them.
 """
 
 from __future__ import annotations
@@ -17,18 +19,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import rewards.benchmark_tasks
 import rewards.tasks
 from data.episodes import Environment, EnvironmentFactory
 from data.records import UserError
 from rewards.task import Task
 
 _tasks: dict[str, Task] = {}
+_benchmark_tasks: dict[str, Task] = {}
 _user_files: dict[str, Path] = {}
 
 
 def register(task: Task) -> Task:
     """Add a task under its name; ValueError when another task already has the name."""
-    known = _tasks.get(task.name)
+    known = _known().get(task.name)
     if known is not None and known is not task:
         raise ValueError(f"reward task {task.name!r} is registered twice: rename one of the two")
     _tasks[task.name] = task
@@ -43,6 +47,8 @@ def get_task(name: str) -> Task:
     _discover()
     if name.endswith(".py"):
         return load_user_task(name)
+    if name in _benchmark_tasks:
+        return _benchmark_tasks[name]
     if name not in _tasks:
         near = difflib.get_close_matches(name, _tasks, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known tasks: {', '.join(sorted(_tasks))}; or a .py file"
@@ -51,9 +57,19 @@ def get_task(name: str) -> Task:
 
 
 def all_tasks() -> tuple[Task, ...]:
-    """Every registered task, sorted by name."""
+    """Every registered task that can be trained on, sorted by name."""
     _discover()
     return tuple(_tasks[name] for name in sorted(_tasks))
+
+
+def benchmark_tasks() -> tuple[Task, ...]:
+    """The scorers of published benchmarks, sorted by name."""
+    _discover()
+    return tuple(_benchmark_tasks[name] for name in sorted(_benchmark_tasks))
+
+
+def _known() -> dict[str, Task]:
+    return _tasks | _benchmark_tasks
 
 
 def load_user_task(path: str | Path) -> Task:
@@ -83,7 +99,7 @@ def load_user_task(path: str | Path) -> Task:
     task = getattr(module, "TASK", None)
     if not isinstance(task, Task):
         raise UserError(f"task file {str(path)!r} defines no TASK: assign a rewards.task.Task to the name TASK")
-    if task.name in _tasks:
+    if task.name in _known():
         raise UserError(f"task file {str(path)!r} uses the name {task.name!r}, which is taken: rename the task")
     register(task)
     _user_files[task.name] = file
@@ -125,3 +141,8 @@ def _discover() -> None:
     for module_info in pkgutil.iter_modules(rewards.tasks.__path__):
         module = importlib.import_module(f"rewards.tasks.{module_info.name}")
         register(module.TASK)
+    for module_info in pkgutil.iter_modules(rewards.benchmark_tasks.__path__):
+        task = importlib.import_module(f"rewards.benchmark_tasks.{module_info.name}").TASK
+        if task.name in _tasks:
+            raise ValueError(f"reward task {task.name!r} is registered twice: rename one of the two")
+        _benchmark_tasks[task.name] = task

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from data.chat import THINK_CLOSE, THINK_OPEN, ParsedCompletion
 from data.episodes import EnvironmentFactory
-from data.records import FinishReason, Message, Mode, Prompt, Score, UserError
+from data.records import Completion, FinishReason, Message, Mode, Prompt, Score, UserError
 from rewards.extract import parse_request, refusal
 from rewards.judge import JudgeQuestion
 
@@ -52,6 +52,21 @@ class ScoreRequest:
     turns: tuple[str, ...] = ()
     ended: str = ""
     outcome: Any = None
+
+
+def score_request(prompt: Prompt, completion: Completion) -> ScoreRequest:
+    """What the scorer gets to see of a completion."""
+    return ScoreRequest(
+        task=prompt.task,
+        messages=prompt.messages,
+        reference=prompt.reference,
+        completion=completion.text,
+        enable_thinking=prompt.enable_thinking,
+        finish_reason=completion.finish_reason,
+        turns=completion.turns,
+        ended=completion.ended,
+        outcome=completion.outcome,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +123,9 @@ class Task:
 
     `floor` is the reward that an answer without merit may get (0 for all but tasks that pay in parts), and `fragments`
     are pieces of text that a fuzzer should try beside its own.
+
+    `refuse` is what is never paid for, whatever `verify` says. Only scorers of published benchmarks
+    (`rewards.benchmark_tasks`) replace it, because their harnesses score answers that no training task accepts.
     """
 
     name: str
@@ -136,6 +154,7 @@ class Task:
     turns_needed: tuple[int, ...] = ()
     floor: float = 0.0
     fragments: tuple[str, ...] = ()
+    refuse: Callable[[ScoreRequest, ParsedCompletion], Score | None] = refusal
 
     def decide(self, request: ScoreRequest) -> Score | None:
         """The verdict of the rules, in this process; None leaves the answer to the judge or the preference model.
@@ -162,7 +181,7 @@ class Task:
         return self._quick(request, parse_request(request))
 
     def _quick(self, request: ScoreRequest, parsed: ParsedCompletion) -> Score | None:
-        refused = refusal(request, parsed)
+        refused = self.refuse(request, parsed)
         if refused is not None:
             return refused
         if not self.in_worker:
@@ -192,6 +211,18 @@ def make_prompt(task: Task, *, seed: int, index: int, difficulty: int) -> Prompt
         domain=item.domain,
         difficulty=difficulty,
     )
+
+
+def evaluation_only(name: str) -> Callable[[random.Random, int], TaskItem]:
+    """The generator of a task that only scores a published benchmark: it refuses to make prompts."""
+
+    def generate(rng: random.Random, difficulty: int) -> TaskItem:
+        raise UserError(
+            f"task {name!r} scores a published benchmark and makes no prompts; it is for evaluation only, see "
+            "docs/benchmarks.md"
+        )
+
+    return generate
 
 
 def item_of(prompt: Prompt) -> TaskItem:

@@ -22,7 +22,7 @@ from types import TracebackType
 from pebble import ProcessExpired, ProcessPool
 
 from data.records import Score
-from rewards.registry import all_tasks, get_task, load_user_task, user_file
+from rewards.registry import all_tasks, benchmark_tasks, get_task, load_user_task, user_file
 from rewards.task import ScoreRequest
 
 WORKER_HEADROOM_BYTES = 4 * 2**30
@@ -146,7 +146,7 @@ def _prepare_worker() -> None:
     """Runs once in each new worker, before it takes requests, so that imports do not count towards a timeout."""
     # A worker stuck in C code never gets to a Python signal handler; the default action ends it at once.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    for task in all_tasks():
+    for task in (*all_tasks(), *benchmark_tasks()):
         if task.prepare_worker is not None:
             task.prepare_worker()
     pages = int(Path("/proc/self/statm").read_text().split()[0])

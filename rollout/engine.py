@@ -135,6 +135,7 @@ class Engine:
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 top_k=sampling.top_k,
+                presence_penalty=sampling.presence_penalty,
                 max_tokens=min(sampling.max_tokens, room),
                 seed=request.seed,
                 logprobs=0 if request.want_logprobs else None,

@@ -20,13 +20,15 @@ class SamplingConfig:
     """How completions are sampled. The defaults are plain sampling from the policy, as on-policy RL needs.
 
     `thinking_budget` is in tokens after `<think>`; None leaves the thinking unbounded. Report §4.6 evaluates thinking
-    with temperature 0.6, top-p 0.95, top-k 20 and non-thinking with 0.7, 0.8, 20. `ignore_end` samples on to
-    `max_tokens` whatever the policy says: for measuring speed with a set number of tokens.
+    with temperature 0.6, top-p 0.95, top-k 20 and non-thinking with 0.7, 0.8, 20 and `presence_penalty` 1.5, which is
+    taken off the logit of every token that the completion already holds. `ignore_end` samples on to `max_tokens`
+    whatever the policy says: for measuring speed with a set number of tokens.
     """
 
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+    presence_penalty: float = 0.0
     max_tokens: int = 256
     thinking_budget: int | None = None
     ignore_end: bool = False
@@ -38,6 +40,8 @@ class SamplingConfig:
             raise UserError(f"top_p: {self.top_p} must lie in (0, 1]")
         if self.top_k < 0:
             raise UserError(f"top_k: {self.top_k} must be 0 (off) or more")
+        if not -2 <= self.presence_penalty <= 2:
+            raise UserError(f"presence_penalty: {self.presence_penalty} must lie in [-2, 2]; 0 is none")
         if self.max_tokens < 1:
             raise UserError(f"max_tokens: {self.max_tokens} must be 1 or more")
         if self.thinking_budget is not None and self.thinking_budget < 0:
@@ -147,6 +151,11 @@ def sampling_for_training(sampling: SamplingConfig) -> None:
         raise UserError(
             f"sampling: top_p={sampling.top_p}, top_k={sampling.top_k} renormalise the engine's log-probabilities and "
             "bias every importance ratio; train with top_p=1 and top_k=0"
+        )
+    if sampling.presence_penalty:
+        raise UserError(
+            f"sampling: presence_penalty={sampling.presence_penalty} changes the distribution that is sampled from and "
+            "not the learner's; train without it"
         )
     if sampling.temperature == 0:
         raise UserError(

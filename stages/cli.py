@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from data.records import UserError
+from stages.ablation_command import ablate
+from stages.eval_command import eval_
 
 app = typer.Typer(
     help="Post-train a base model into a hybrid reasoning model with the four-stage recipe of the Qwen3 report.",
@@ -27,6 +29,8 @@ rewards_app = typer.Typer(help="Look at reward tasks, and score completions.", n
 data_app = typer.Typer(help="Look at the data of a stage before training on it.", no_args_is_help=True)
 app.add_typer(rewards_app, name="rewards")
 app.add_typer(data_app, name="data")
+app.command()(ablate)
+app.command(name="eval")(eval_)
 
 _INTERRUPTED = 130
 
@@ -84,13 +88,36 @@ def status(
 
 
 @app.command()
-def report(run_dir: Annotated[Path, typer.Argument(help="A run directory.")], as_json: JsonOption = False) -> None:
-    """Print the results of a finished run and where its report lies."""
-    from evals.summary import read_summary
+def report(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, such as runs/quickstart.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Write the report of a run, finished or not: a page for a browser, a text, and the results so far.
 
-    _print_summary(read_summary(run_dir / "summary.json"), as_json)
+    `report.html` is one file that needs no network: curves, tables, rollouts to read, checkpoints side by side.
+    """
+    from stages.run_report import report_run
+
+    summary, page = report_run(run_dir)
+    _print_summary(summary, as_json)
     if not as_json:
-        print(f"report: {run_dir / 'report.md'}")
+        print(f"report: {page}\n        {page.with_suffix('.md')}")
+
+
+@app.command()
+def watch(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, such as runs/quickstart.")],
+    port: Annotated[int, typer.Option(help="Where to listen; 0 takes any free port.")] = 8642,
+    host: Annotated[str, typer.Option(help="Address to listen on; others than this machine's own let others read.")] = (
+        "127.0.0.1"
+    ),
+    refresh: Annotated[float, typer.Option(help="Seconds between two looks at the run.")] = 5.0,
+) -> None:
+    """Serve the report of a run while it goes on; the page follows without losing the reader's place."""
+    from stages.watch import WatchConfig
+    from stages.watch import watch as serve
+
+    serve(run_dir, WatchConfig(host=host, port=port, refresh_s=refresh))
 
 
 @app.command(name="import")

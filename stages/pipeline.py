@@ -22,7 +22,7 @@ from data.files import read_json, read_rows, require_free_space
 from data.model_folder import require_model_folder
 from data.records import Prompt, UserError
 from data.tokenizer import contract, require_chat_tokens
-from evals.evaluate import held_out_prompts
+from evals.evaluate import held_out_prompts, held_out_settings
 from learner.checkpoint import (
     CheckpointError,
     Manifest,
@@ -32,8 +32,10 @@ from learner.checkpoint import (
     verify_checkpoint,
     write_checkpoint,
 )
+from learner.flops import ModelFlops
 from rewards.judge import JudgeConfig
 from stages import base, cold_start, general_rl, reasoning_rl, thinking_fusion
+from stages.metrics_sinks import MetricsSink
 from stages.preference_model import preference_identity
 from stages.profile import StageProfile
 from stages.prompts import HeldOut, mixed_prompts, prompt_of_record
@@ -41,6 +43,7 @@ from stages.run_config import RunConfig
 from stages.run_dir import RunDir
 from stages.services import Services
 from stages.stage_context import StageContext
+from stages.stage_cost import stage_cost
 
 MIN_FREE_BYTES = 500 * 2**20
 """What a stage needs on the disk before it starts: a few states and a checkpoint of a small model."""
@@ -97,22 +100,18 @@ def stage_key(config: RunConfig, name: str, parent_key: str | None) -> str:
             "parent": parent_key,
             "seed": config.seed,
             "queries": to_dict(config.cold_start.queries) if name in ("reasoning_rl", "thinking_fusion") else None,
-            "held_out": {
-                "benchmarks": to_dict(config.evaluation)["benchmarks"],
-                "seed": config.evaluation.seed,
-                "ngram": config.evaluation.decontamination_ngram,
-            },
+            "held_out": held_out_settings(config.evaluation),
             "engine": {"dtype": config.rollout.engine.dtype, "max_model_len": config.rollout.engine.max_model_len},
             "episodes": to_dict(config.rollout.episodes),
-            "judge": _judge_identity(config.judge) if name in ("reasoning_rl", "general_rl") else None,
-            "preference": _preference_identity(config) if name in ("reasoning_rl", "general_rl") else None,
+            "judge": judge_identity(config.judge) if name in ("reasoning_rl", "general_rl") else None,
+            "preference": _preference_key(config) if name in ("reasoning_rl", "general_rl") else None,
             "template": hashlib.sha256(chat_template().encode()).hexdigest(),
             "files": _file_hashes(settings) | _file_hashes(to_dict(config.evaluation)["benchmarks"]),
         }
     )
 
 
-def _judge_identity(judge: JudgeConfig) -> dict[str, Any] | None:
+def judge_identity(judge: JudgeConfig) -> dict[str, Any] | None:
     """What decides a judge's verdicts, None without one; how it is reached does not."""
     if not judge.configured:
         return None
@@ -120,7 +119,7 @@ def _judge_identity(judge: JudgeConfig) -> dict[str, Any] | None:
     return {name: getattr(judge, name) for name in names}
 
 
-def _preference_identity(config: RunConfig) -> Any:
+def _preference_key(config: RunConfig) -> Any:
     """What decides the preference model's scores: its weights, or how it is trained from the run's own base."""
     if config.preference.folder is not None:
         return preference_identity(config.preference.folder)
@@ -128,16 +127,17 @@ def _preference_identity(config: RunConfig) -> Any:
 
 
 def _file_hashes(settings: Any) -> dict[str, str]:
-    """Hash of every input file named by a `file: {path}` block and of every task file, so that other content means
-    another key."""
+    """Hash of every input file named by a `file: {path}` block or a benchmark's `file`, and of every task file, so that
+    other content means another key."""
     found: dict[str, str] = {}
     if isinstance(settings, dict):
         for name in (*settings, settings.get("task")):
             if isinstance(name, str) and name.endswith(".py"):
                 found[name] = hashlib.sha256(Path(name).read_bytes()).hexdigest()
         file = settings.get("file")
-        if isinstance(file, dict) and file.get("path"):
-            path = Path(file["path"])
+        named = file.get("path") if isinstance(file, dict) else file  # a benchmark's file is a path alone
+        if named:
+            path = Path(named)
             if not path.exists():
                 raise UserError(
                     f"file.path: {path} does not exist; give the path of a JSONL or parquet file or a dataset folder"
@@ -155,10 +155,11 @@ def _file_hashes(settings: Any) -> dict[str, str]:
 class Pipeline:
     """Makes the stages of one run, one after the other."""
 
-    def __init__(self, config: RunConfig, run: RunDir, services: Services) -> None:
+    def __init__(self, config: RunConfig, run: RunDir, services: Services, sinks: Sequence[MetricsSink] = ()) -> None:
         self.config = config
         self.run = run
         self.services = services
+        self.sinks = sinks
         prompts = [prompt for group in held_out_prompts(config.evaluation).values() for prompt in group]
         self.held_out = HeldOut.of(prompts, ngram=config.evaluation.decontamination_ngram)
 
@@ -188,6 +189,7 @@ class Pipeline:
             seed=self.config.seed,
             progress=progress,
             profile=traces if self.config.profile.enabled else None,
+            sinks=self.sinks,
         )
         self.run.record_stage(planned.name, planned.key, done=False, seconds=spent)
         try:
@@ -270,12 +272,23 @@ class Pipeline:
             code_commit=code_commit(),
             packages=package_versions(),
             metrics={name: value for name, value in metrics.items() if isinstance(value, int | float)},
-            cost={"tokens": float(context.num_tokens), "seconds": seconds},
+            cost=stage_cost(
+                read_rows(context.metrics.path),
+                num_tokens=context.num_tokens,
+                seconds=seconds,
+                flops=_model_flops(start if start is not None else planned.folder / "initial"),
+            ),
         )
         learner = self.services.learner
         return write_checkpoint(
             planned.checkpoint_folder, manifest, lambda folder: _export_into(learner, folder, tokenizer)
         )
+
+
+def _model_flops(folder: Path) -> ModelFlops:
+    from transformers import AutoConfig
+
+    return ModelFlops.of(AutoConfig.from_pretrained(folder))
 
 
 def _export_into(learner: Any, folder: Path, tokenizer: Any) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from data.chat import parse_completion
 from data.records import Prompt, ScoredGroup, StepResult, TrainingSample, UserError
+from data.sample_rows import TokenPieces, rollout_row
 from learner.advantages import AdvantageReport, training_samples
 from learner.entropy_control import EntropyController, EntropyState
 from learner.learner import LearnerConfig
@@ -90,6 +91,11 @@ class RLConfig:
                 f"minibatches: {self.minibatches} steps on one batch need the policy from before the first; set "
                 "learner.proximal_logprobs=recompute, or a loss without importance_cap, or minibatches=1"
             )
+        if learner.objective.kl_coef:
+            raise UserError(
+                f"learner.loss: {learner.loss!r} has kl_coef {learner.objective.kl_coef:g}, and no stage holds a "
+                "reference model; use learner.loss=custom with a learner.loss_config whose kl_coef is 0"
+            )
         self._check_staleness()
 
     def _check_staleness(self) -> None:
@@ -154,6 +160,7 @@ class _Loop:
         self.clock = context.clock
         self.engine_peak_bytes = 0
         tokenizer, self.pool = services.tokenizer(start), services.policy(start)
+        self.pieces = TokenPieces(tokenizer)
         total = config.num_steps * config.minibatches
         services.learner.load(start, replace(config.learner, total_steps=total), seed=context.seed)
         state = context.restore(services.learner.load_state)
@@ -274,9 +281,9 @@ class _Loop:
             "engine_peak_bytes": float(self.engine_peak_bytes),
         }
         context.num_tokens += int(metrics["completion_tokens"])
-        context.metrics.append({"stage": context.stage, "step": step + 1, **metrics, "timing": timing})
+        context.record(step + 1, metrics, timing)
         for group in groups[: self.config.samples_per_step]:
-            context.samples.append(sample_row(context.stage, step + 1, group, 0))
+            context.samples.append(sample_row(context.stage, step + 1, group, 0, self.pieces))
         context.progress.update(
             step + 1,
             reward=metrics["reward"],
@@ -294,26 +301,10 @@ class _Loop:
             )
 
 
-def sample_row(stage: str, step: int, group: ScoredGroup, index: int) -> dict[str, Any]:
-    """One rollout with its score, to read."""
+def sample_row(stage: str, step: int, group: ScoredGroup, index: int, pieces: TokenPieces) -> dict[str, Any]:
+    """One rollout of a group with its score, to read."""
     scored = group.scored[index]
-    return {
-        "stage": stage,
-        "step": step,
-        "task": group.prompt.task,
-        "uid": group.prompt.uid,
-        "mode": group.prompt.mode,
-        "prompt": [dict(message) for message in group.prompt.messages],
-        "completion": scored.completion.text,
-        "reference": group.prompt.reference,
-        "reward": scored.score.reward,
-        "outcome": scored.score.outcome,
-        "reason": scored.score.reason,
-        "turns": list(scored.completion.turns),
-        "ended": scored.completion.ended,
-        "tokens": scored.completion.num_tokens,
-        "finish_reason": scored.completion.finish_reason,
-    }
+    return rollout_row(group.prompt, scored.completion, scored.score, stage=stage, step=step, pieces=pieces)
 
 
 def _controller(config: RLConfig, target: float | None) -> EntropyController | None:

@@ -14,7 +14,7 @@ from data.episodes import EpisodeLimits
 from data.records import Completion, Prompt, Score, ScoredCompletion
 from rewards.registry import environment_factory, get_task
 from rewards.scorer import Scorer
-from rewards.task import ScoreRequest
+from rewards.task import score_request
 from rollout.agent_loop import episode_setups
 from rollout.policy import EpisodeSetup, GenerationRequest, Policy
 
@@ -88,21 +88,6 @@ def setups_of(prompts: Sequence[Prompt], *, limits: EpisodeLimits, max_model_len
     made = {prompt.uid: environment_factory(prompt.task) for prompt in prompts}
     environments = {uid: environment for uid, environment in made.items() if environment is not None}
     return episode_setups(prompts, environments, limits=limits, max_model_len=max_model_len)
-
-
-def score_request(prompt: Prompt, completion: Completion) -> ScoreRequest:
-    """What the scorer gets to see of a completion."""
-    return ScoreRequest(
-        task=prompt.task,
-        messages=prompt.messages,
-        reference=prompt.reference,
-        completion=completion.text,
-        enable_thinking=prompt.enable_thinking,
-        finish_reason=completion.finish_reason,
-        turns=completion.turns,
-        ended=completion.ended,
-        outcome=completion.outcome,
-    )
 
 
 def gate_mode(prompt: Prompt, completion: Completion, score: Score) -> Score:

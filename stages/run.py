@@ -13,27 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from configs.load import config_hash, to_dict
-from data.files import read_json, read_rows, require_free_space, write_json
-from data.records import Completion, Prompt, Score, UserError
-from evals.evaluate import (
-    BOOTSTRAP_SEED,
-    BenchmarkConfig,
-    EvaluationConfig,
-    OnProgress,
-    RollOut,
-    budget_curve,
-    evaluate,
-)
-from evals.report import ReportInputs, write_report
-from evals.statistics import Interval
+from data.files import read_json, require_free_space, write_json
+from data.records import UserError
+from evals.evaluate import EvaluationConfig, budget_curve, evaluate
+from evals.measurement import BOOTSTRAP_SEED
 from evals.summary import BenchmarkResult, BudgetPoint, compare_stages, summary_dict, write_summary
-from rollout.policy import GenerationRequest
+from stages.evaluate_checkpoint import roll_out_of
+from stages.metrics_sinks import MetricsSink, open_sinks
 from stages.pipeline import MIN_FREE_BYTES, Checkpoint, Pipeline, PlannedStage, plan_stages, prepare_run, start_of
 from stages.preference_model import check_preference_folder, train_preference_model
 from stages.progress import Progress
 from stages.prompts import require_readable_files
 from stages.run_config import STAGES, RunConfig
 from stages.run_dir import RunDir
+from stages.run_report import budget_points, evaluation_file, report_run, result_of_record
 from stages.services import Services
 from stages.task_needs import check_task_needs, needs_preference_model, task_uses
 
@@ -71,16 +64,31 @@ def run_pipeline(config: RunConfig, selection: Selection, *, plain: bool | None 
     run = RunDir(config.run_dir)
     names = selection.stages_of(config.stages)
     num_parts = 2 * len(names) + (config.embedded_preference is not None)
-    with run.lock(), Progress(num_parts, plain=plain) as progress:
+    tracked = open_sinks(config.tracking, run_dir=run.path, name=config.name, settings=to_dict(config))
+    with run.lock(), Progress(num_parts, plain=plain) as progress, tracked as sinks:
         services = Services(config, run.path, progress)
         try:
-            return _run(config, selection, names, run, services)
+            return _run(config, selection, names, run, services, sinks)
         finally:
             services.close()
 
 
+def run_all(config: RunConfig, run: RunDir, services: Services) -> dict[str, Any]:
+    """Run all stages and evaluations of `config` in services that are there already; returns the summary.
+
+    The caller holds the lock of `run` and closes `services`.
+    """
+    with open_sinks(config.tracking, run_dir=run.path, name=config.name, settings=to_dict(config)) as sinks:
+        return _run(config, Selection(), config.stages, run, services, sinks)
+
+
 def _run(
-    config: RunConfig, selection: Selection, names: Sequence[str], run: RunDir, services: Services
+    config: RunConfig,
+    selection: Selection,
+    names: Sequence[str],
+    run: RunDir,
+    services: Services,
+    sinks: Sequence[MetricsSink],
 ) -> dict[str, Any]:
     start, plan = _planned(config, selection, names, run)
     check_task_needs(config, [planned.name for planned in plan])
@@ -91,9 +99,8 @@ def _run(
     prepare_run(config, run, plan)
     if selection.rerun_from is not None:
         _discard(plan[names.index(selection.rerun_from) :])
-    pipeline = Pipeline(config, run, services)
+    pipeline = Pipeline(config, run, services, sinks)
     results: list[BenchmarkResult] = []
-    rollouts: list[dict[str, Any]] = []
     evaluation: dict[str, Any] = {}
     checkpoint: Checkpoint | None = None
     for planned in plan:
@@ -106,7 +113,6 @@ def _run(
         if config.evaluation.benchmarks_at(planned.name):
             evaluation = _evaluated(config.evaluation, planned, checkpoint, services, config.seed)
             results += [result_of_record(row) for row in evaluation["results"]]
-            rollouts += evaluation["rollouts"]
     points: list[BudgetPoint] = []
     if (
         checkpoint is not None
@@ -114,16 +120,11 @@ def _run(
         and config.evaluation.benchmarks_at(plan[-1].name)
     ):
         curve = _budget(config.evaluation, plan[-1], checkpoint, services, config.seed, evaluation)
-        points = [
-            BudgetPoint(
-                p["budget_share"], p["budget_tokens"], Interval(p["mean"], p["interval"][0], p["interval"][1], p["n"])
-            )
-            for p in curve
-        ]
+        points = budget_points(curve)
     summary = _summary(results, points)
     write_summary(run.path / "summary.json", summary)
-    write_report(run.path, report_inputs(config.name, run, plan, summary, rollouts))
-    services.progress.say(f"report: {run.path / 'report.md'}")
+    _, page = report_run(run.path)
+    services.progress.say(f"report: {page}")
     return summary
 
 
@@ -173,7 +174,7 @@ def _provide_preference_model(
         return
     settings = to_dict(config.embedded_preference)
     _, key = start_of(start)
-    folder = run.path / f"preference_model-{config_hash([settings, key, config.seed])[:12]}"
+    folder = run.shared_path / f"preference_model-{config_hash([settings, key, config.seed])[:12]}"
     if folder.exists():
         check_preference_folder(folder)
         services.progress.say(f"preference model: {folder.name}, trained before, reused")
@@ -189,46 +190,30 @@ def _evaluated(
     config: EvaluationConfig, planned: PlannedStage, checkpoint: Checkpoint, services: Services, seed: int
 ) -> dict[str, Any]:
     """The evaluation of a stage's checkpoint, cached beside it by content."""
-    path = planned.folder / "evaluations" / f"{config_hash([to_dict(config), checkpoint.key, seed])[:12]}.json"
+    path = evaluation_file(planned.folder, to_dict(config), checkpoint.key, seed)
     title = f"evaluate {planned.name}"
     if path.exists():
         services.progress.skip_stage(title, "measured before, reused")
         return read_json(path)
-    on_progress = _evaluation_progress(services.progress, title, config.benchmarks_at(planned.name))
+    progress = services.progress
     found = evaluate(
         planned.name,
         config,
-        roll_out=_roll_out(services, checkpoint.path),
+        roll_out=roll_out_of(services, checkpoint.path),
         tokenizer=services.tokenizer(checkpoint.path),
         seed=seed,
-        on_progress=on_progress,
+        on_progress=lambda done, tokens: progress.update(done, tokens=tokens),
+        on_jobs=lambda jobs: progress.stage(title, total_steps=sum(len(job.requests) for job in jobs)),
     )
     record = {
         "results": [dataclasses.asdict(result) for result in found.results],
+        "parts": [{"part": part, "result": dataclasses.asdict(result)} for part, result in found.parts],
         "rollouts": list(found.rollouts),
         "median_thinking_tokens": found.median_thinking_tokens,
         "tokens": found.num_tokens,
     }
     write_json(path, record)
     return record
-
-
-def _roll_out(services: Services, folder: Path) -> RollOut:
-    """What the evaluation samples with: the checkpoint in the rollout engines."""
-
-    def roll_out(
-        prompts: Sequence[Prompt], requests: Sequence[GenerationRequest], on_progress: OnProgress | None
-    ) -> tuple[Sequence[Completion], Sequence[Score]]:
-        found = services.roll_out(services.policy(folder), prompts, requests, on_progress=on_progress)
-        return found.completions, found.scores
-
-    return roll_out
-
-
-def _evaluation_progress(progress: Progress, title: str, benchmarks: dict[str, BenchmarkConfig]) -> Any:
-    total = sum(len(b.modes) * b.num_prompts * b.num_samples for b in benchmarks.values())
-    progress.stage(title, total_steps=total)
-    return lambda done, tokens: progress.update(done, tokens=tokens)
 
 
 def _budget(
@@ -239,7 +224,7 @@ def _budget(
     seed: int,
     evaluation: dict[str, Any],
 ) -> list[dict[str, Any]]:
-    path = planned.folder / "evaluations" / f"budget-{config_hash([to_dict(config), checkpoint.key, seed])[:12]}.json"
+    path = evaluation_file(planned.folder, to_dict(config), checkpoint.key, seed, prefix="budget-")
     if path.exists():
         return read_json(path)
     services.progress.say("measuring the thinking-budget curve")
@@ -247,17 +232,12 @@ def _budget(
         planned.name,
         config,
         evaluation["median_thinking_tokens"],
-        roll_out=_roll_out(services, checkpoint.path),
+        roll_out=roll_out_of(services, checkpoint.path),
         tokenizer=services.tokenizer(checkpoint.path),
         seed=seed,
     )
     write_json(path, points)
     return points
-
-
-def result_of_record(row: dict[str, Any]) -> BenchmarkResult:
-    """A result as it was written."""
-    return BenchmarkResult(**{**row, "per_prompt": tuple(row["per_prompt"]), "prompt_uids": tuple(row["prompt_uids"])})
 
 
 def _summary(results: Sequence[BenchmarkResult], points: Sequence[BudgetPoint]) -> dict[str, Any]:
@@ -270,51 +250,6 @@ def _summary(results: Sequence[BenchmarkResult], points: Sequence[BudgetPoint]) 
         for comparison in compare_stages(results, stage=stage, baseline=baseline, seed=BOOTSTRAP_SEED)
     ]
     return summary_dict(results, budget_curve=points, comparisons=comparisons)
-
-
-# ---- report
-
-
-def report_inputs(
-    title: str,
-    run: RunDir,
-    plan: Sequence[PlannedStage],
-    summary: dict[str, Any],
-    rollouts: Sequence[dict[str, Any]],
-) -> ReportInputs:
-    """Everything the report shows, read from the run directory."""
-    pipeline = []
-    filters: dict[str, dict[str, int]] = {}
-    for planned in plan:
-        manifest = planned.checkpoint_folder / "manifest.json"
-        cost = read_json(manifest)["cost"] if manifest.exists() else {}
-        pipeline.append(
-            {
-                "stage": planned.name,
-                "key": planned.key,
-                "parent": planned.parent_key,
-                "state": "done" if cost else "not finished",
-                "seconds": cost.get("seconds"),
-                "tokens": cost.get("tokens"),
-            }
-        )
-        counts: dict[str, int] = {}
-        for path in sorted((planned.folder / "data").glob("*.json")):
-            facts = read_json(path)
-            for name, value in facts.items():
-                if isinstance(value, int):
-                    counts[f"{path.stem}: {name}"] = value
-            counts |= {f"{path.stem}: dropped, {reason}": n for reason, n in facts.get("dropped", {}).items()}
-        if counts:
-            filters[planned.name] = counts
-    return ReportInputs(
-        title=f"fourstage run: {title}",
-        pipeline=pipeline,
-        summary=summary,
-        metrics=list(read_rows(run.path / "metrics.jsonl")),
-        samples=[*read_rows(run.path / "samples.jsonl"), *rollouts],
-        filters=filters,
-    )
 
 
 def print_json(value: Any) -> None:

@@ -14,6 +14,7 @@ from rollout.config import RolloutConfig
 from stages.base import BaseConfig
 from stages.cold_start import ColdStartConfig
 from stages.general_rl import GeneralRLConfig
+from stages.metrics_sinks import TrackingConfig
 from stages.preference_model import PreferenceModelConfig
 from stages.profile import ProfileConfig
 from stages.reasoning_rl import ReasoningRLConfig
@@ -77,6 +78,7 @@ class RunConfig:
     embedded_preference: PreferenceModelConfig | None = None
     ray: RayConfig = field(default_factory=RayConfig)
     profile: ProfileConfig = field(default_factory=ProfileConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def validate(self) -> None:
         unknown = [stage for stage in self.stages if stage not in STAGES]

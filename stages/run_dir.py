@@ -8,18 +8,20 @@ never interrupted (timings aside). The stages write per-stage files; `RunDir.ass
     RUN/plan.json                      the stages in order, each with its key
     RUN/stages/<stage>-<key12>/        stage.json, metrics.jsonl, samples.jsonl and what else the stage writes
     RUN/metrics.jsonl, samples.jsonl   the stages' files joined in plan order
+
+Runs that share stages have one `stages` folder: in all but one of them `stages` is a relative link to it.
 """
 
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from data.files import atomic_write, read_json, read_rows, whole_lines, write_json
+from data.files import atomic_write, last_row, read_json, whole_lines, write_json
+from data.records import UserError
 from stages.run_lock import RunLock, is_locked
 
 StageState = Literal["done", "running", "interrupted", "not started"]
@@ -52,11 +54,27 @@ class RunDir:
         """The lock to hold, as a context manager, around all that writes into this run."""
         return RunLock(self.path)
 
+    @property
+    def shared_path(self) -> Path:
+        """The folder that holds what runs may share: this run's own, or the one whose stages it shares."""
+        link = self.path / "stages"
+        return Path(os.path.normpath(self.path / os.readlink(link))).parent if link.is_symlink() else self.path
+
+    def share_stages(self, other: Path) -> None:
+        """Keep the stages of this run in the folder `other`, as a relative link, so that both can move together."""
+        link, target = self.path / "stages", os.path.relpath(other / "stages", self.path)
+        if link.is_symlink() and os.readlink(link) == target:
+            return
+        if link.exists() or link.is_symlink():
+            raise UserError(f"{link}: exists and is no link to {target}; move it away, or choose another run directory")
+        self.path.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target)
+
     def stage_dir(self, stage: str, key: str) -> Path:
         """The folder of a stage's output with this key; it is not created."""
         if not stage or "/" in stage or not key:
             raise ValueError(f"stage_dir: stage {stage!r} and key {key!r} must be plain non-empty names")
-        return self.path / "stages" / f"{stage}-{key[:12]}"
+        return self.shared_path / "stages" / f"{stage}-{key[:12]}"
 
     def write_plan(self, stages: Sequence[tuple[str, str]]) -> None:
         """Record the (stage, key) pairs of this run in order, so that `status` knows what has not started."""
@@ -91,7 +109,7 @@ class RunDir:
             return StageStatus(stage, key, "not started")
         stage_file, metrics = directory / "stage.json", directory / "metrics.jsonl"
         record = read_json(stage_file) if stage_file.exists() else {}
-        last = deque(read_rows(metrics), maxlen=1) if metrics.exists() else ()
-        step = last[0].get("step") if last else None
+        last = last_row(metrics) if metrics.exists() else None
+        step = last.get("step") if last is not None else None
         state: StageState = "done" if record.get("done") else "running" if running else "interrupted"
         return StageStatus(stage, key, state, step, record.get("seconds"))

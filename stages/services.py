@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 
@@ -24,6 +24,7 @@ from data.model_folder import require_model_folder
 from data.records import Completion, Message, Prompt, Score, UserError
 from rewards.judge import Judge
 from rewards.judge_endpoint import endpoint_judge
+from rewards.preference import PreferenceConfig
 from rewards.scorer import RatesConversations, Scorer
 from rewards.task import ScoreRequest
 from rewards.verifier_pool import VerifierPool
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from learner.workers import RemoteLearner
     from rollout.workers import RolloutPool
     from stages.preference_model import RunningPreference
-    from stages.run_config import RunConfig
+    from stages.services_config import ServicesConfig
 
 
 Phase = Callable[[str], contextlib.AbstractContextManager[None]]
@@ -72,17 +73,14 @@ class SyncError(RuntimeError):
 class Services:
     """The long-lived parts of a run."""
 
-    def __init__(self, config: RunConfig, run_dir: Path, progress: Progress) -> None:
+    def __init__(self, config: ServicesConfig, run_dir: Path, progress: Progress) -> None:
         self.config = config
         self.run_dir = run_dir
         self.progress = progress
-        self.scorer = Scorer(
-            VerifierPool(num_workers=config.verifiers.num_workers, timeout_s=config.verifiers.timeout_s),
-            judge=self._judge(),
-            preference=_FirstAsked(self._start_preference),
-        )
+        self.scorer = self._new_scorer()
         self.preference_folder = config.preference.folder
         self._preference: RunningPreference | None = None
+        self._preference_settings: PreferenceConfig | None = None
         self._judge_pool: RolloutPool | None = None
         self._pool: RolloutPool | None = None
         self._learner: RemoteLearner | None = None
@@ -91,6 +89,33 @@ class Services:
         self._pool_weights: str | None = None
         self._tokenizers: dict[str, Any] = {}
         self.num_generated_tokens = 0
+
+    def serve(self, config: ServicesConfig, *, same_model: bool) -> None:
+        """Go over to another run: end what it needs otherwise than the run before, keep the rest, start nothing.
+
+        `same_model`: whether its models have the shape and tokenizer of the present one's. An engine is built for
+        both and only takes other weights, so that without it the engines end.
+        """
+        before, self.config = self.config, config
+        self.scorer.close()  # first, for its threads may still ask the judge
+        if config.ray != before.ray:
+            self.close()
+        if config.rollout != before.rollout or not same_model:
+            self._close_part("_pool")
+        if config.rollout != before.rollout or config.judge != before.judge:
+            self._close_part("_judge_pool")
+        if config.learner != before.learner:
+            self._close_part("_learner")
+        self.scorer = self._new_scorer()
+        self.preference_folder = config.preference.folder
+
+    def _new_scorer(self) -> Scorer:
+        verifiers = self.config.verifiers
+        return Scorer(
+            VerifierPool(num_workers=verifiers.num_workers, timeout_s=verifiers.timeout_s),
+            judge=self._judge(),
+            preference=_FirstAsked(self._start_preference),
+        )
 
     # ---- parts
 
@@ -186,6 +211,8 @@ class Services:
 
     def _start_judge(self) -> tuple[Policy, Any]:
         folder = self.config.judge.folder
+        if self._judge_pool is not None:
+            return self._judge_pool, self.tokenizer(folder)
         require_model_folder(folder)
         self._start_ray()
         from rollout.workers import RolloutPool
@@ -199,11 +226,15 @@ class Services:
     def _start_preference(self) -> RatesConversations:
         if self.preference_folder is None:
             raise UserError("preference.folder: null; a task needs a preference model (`fourstage preference-model`)")
+        settings = dataclasses.replace(self.config.preference, folder=str(self.preference_folder))
+        if self._preference is not None and settings == self._preference_settings:
+            return self._preference.rating
+        self._close_part("_preference")
         self._start_ray()
         from stages.preference_model import start_preference_model
 
         self.progress.say(f"starting an engine for the preference model {self.preference_folder}")
-        settings = dataclasses.replace(self.config.preference, folder=str(self.preference_folder))
+        self._preference_settings = settings
         self._preference = start_preference_model(settings, log_folder=self.run_dir / "logs")
         return self._preference.rating
 
@@ -288,16 +319,20 @@ class Services:
             self._pool_weights = str(folder)
         return self._pool
 
+    def _close_part(self, name: Literal["_pool", "_judge_pool", "_preference", "_learner"]) -> None:
+        """End one part if it runs; it starts anew when it is next needed."""
+        part = getattr(self, name)
+        if part is not None:
+            part.close()
+        setattr(self, name, None)
+
     def close(self) -> None:
         """End every process that was started; may be called twice."""
         self.scorer.close()
-        for part in (self._pool, self._judge_pool, self._preference):
-            if part is not None:
-                part.close()
-        self._pool = self._judge_pool = self._preference = None
-        if self._learner is not None:
-            self._learner.close()
-            self._learner = None
+        self._close_part("_pool")
+        self._close_part("_judge_pool")
+        self._close_part("_preference")
+        self._close_part("_learner")
         if self._ray_started:
             import ray
 

@@ -86,7 +86,7 @@ def run_sft(
         context.num_tokens += int(metrics["num_tokens"])
         timing = with_rates(context.clock.lap(), metrics)
         timing["tokens_per_s"] = timing["learn_tokens_per_s"]
-        context.metrics.append({"stage": context.stage, "step": step + 1, **metrics, "timing": timing})
+        context.record(step + 1, metrics, timing)
         context.progress.update(step + 1, loss=metrics["loss"], tokens_per_s=timing["tokens_per_s"])
         if (step + 1) % config.save_every == 0 and step + 1 < len(plan):
             context.save(step + 1, learner.save_state, {})

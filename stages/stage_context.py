@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from data.files import JsonLines, atomic_write, read_json, read_rows, write_json
 from evals.time_split import stage_time, time_table
 from learner.checkpoint import StateStore
+from stages.metrics_sinks import MetricsSink, numbers_of
 from stages.profile import StageProfile
 from stages.progress import Progress
 from stages.step_clock import StepClock
@@ -28,7 +29,14 @@ class StageContext:
     """Files of one stage."""
 
     def __init__(
-        self, stage: str, path: Path, *, seed: int, progress: Progress, profile: StageProfile | None = None
+        self,
+        stage: str,
+        path: Path,
+        *,
+        seed: int,
+        progress: Progress,
+        profile: StageProfile | None = None,
+        sinks: Sequence[MetricsSink] = (),
     ) -> None:
         self.stage = stage
         self.path = path
@@ -36,6 +44,7 @@ class StageContext:
         self.progress = progress
         self.clock = StepClock(keep_spans=profile is not None)
         self._profile = profile
+        self._sinks = sinks
         path.mkdir(parents=True, exist_ok=True)
         self.metrics = JsonLines(path / "metrics.jsonl")
         self.samples = JsonLines(path / "samples.jsonl")
@@ -63,7 +72,17 @@ class StageContext:
         self.progress.stage(self.stage, total_steps=total_steps, first_step=first_step)
         if self._profile is not None:
             self._profile.begin_stage(first_step, total_steps)
+        for sink in self._sinks:
+            sink.begin_stage(self.stage, key=self.path.name.removeprefix(f"{self.stage}-"), first_step=first_step)
         self.clock.start(first_step + 1)
+
+    def record(self, step: int, metrics: Mapping[str, Any], timing: Mapping[str, float]) -> None:
+        """A step's row in metrics.jsonl, and its numbers in the tools that the run writes to."""
+        row = {"stage": self.stage, "step": step, **metrics, "timing": dict(timing)}
+        self.metrics.append(row)
+        values = numbers_of(row)
+        for sink in self._sinks:
+            sink.write(self.stage, step, values)
 
     def traced(self, step: int, learner: Any, pool: Any | None = None) -> contextlib.AbstractContextManager[None]:
         """Around the step with this number, from 1; traced by the profiler when the run asks for it."""

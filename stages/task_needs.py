@@ -7,16 +7,19 @@ none, and a task of several turns must not be handed to a stage that only knows 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from data.records import UserError
+from evals.evaluate import BenchmarkConfig, benchmark_prompts
+from evals.generated import benchmark_task
 from rewards.registry import get_task
 from rewards.sandbox import require_sandbox
 from rewards.task import Task
 from stages.prompts import PromptMix
 from stages.run_config import RunConfig
+from stages.services_config import NeedsConfig
 
 SINGLE_TURN_STAGES = ("cold_start", "thinking_fusion")
 """Their data are pairs of one question and one answer."""
@@ -35,10 +38,19 @@ def task_uses(config: RunConfig, stages: Sequence[str]) -> list[TaskUse]:
     """Every task that these stages and the evaluation of their checkpoints will score."""
     uses = [use for stage in stages for use in _uses_in(config.of_stage(stage), stage)]
     measured = {name: item for stage in stages for name, item in config.evaluation.benchmarks_at(stage).items()}
-    uses += [
-        TaskUse(f"evaluation.benchmarks.{name}", get_task(benchmark.task), benchmark.levels)
-        for name, benchmark in measured.items()
-    ]
+    return uses + benchmark_uses(measured, config.evaluation.seed)
+
+
+def benchmark_uses(benchmarks: Mapping[str, BenchmarkConfig], seed: int) -> list[TaskUse]:
+    """Every task that these benchmarks will score; the tasks of a file are those of its rows."""
+    uses = []
+    for name, benchmark in benchmarks.items():
+        where = f"evaluation.benchmarks.{name}"
+        if benchmark.task is not None:
+            uses.append(TaskUse(where, benchmark_task(benchmark.task), benchmark.levels))
+        else:
+            tasks = dict.fromkeys(prompt.task for prompt in benchmark_prompts(name, benchmark, seed))
+            uses += [TaskUse(where, get_task(task), None) for task in tasks]
     return uses
 
 
@@ -69,6 +81,13 @@ def check_task_needs(
 ) -> None:
     """Raise a UserError that names the setting when a task of these stages lacks what it needs."""
     uses = [use for use in task_uses(config, stages) if not use.where.startswith("base.")]  # which scores nothing
+    check_uses(uses, config, probe_sandbox=probe_sandbox)
+
+
+def check_uses(
+    uses: Sequence[TaskUse], config: NeedsConfig, *, probe_sandbox: Callable[[], object] = require_sandbox
+) -> None:
+    """Raise a UserError that names the place when a task in use lacks what it needs."""
     for use in uses:
         stage = use.where.split(".")[0]
         if use.task.environment is not None and stage in SINGLE_TURN_STAGES:

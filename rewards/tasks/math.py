@@ -43,6 +43,10 @@ _FRACTIONS = {"\\frac", "\\dfrac", "\\tfrac"}
 _SPACING = re.compile(r"\\[,;:! ]|\\(?:left|right|quad|displaystyle)(?![a-zA-Z])|~")
 
 
+class UnreadableReference(ValueError):
+    """The reference is no LaTeX that math-verify can compare; generated ones always are."""
+
+
 # --- prompts -------------------------------------------------------------------------------------------------------
 
 
@@ -280,7 +284,7 @@ def quick_check(request: ScoreRequest, parsed: ParsedCompletion) -> Score | None
 
 
 def verify(request: ScoreRequest, parsed: ParsedCompletion) -> Score:
-    """Equality by math-verify with a single target. A reference that it cannot read raises ValueError."""
+    """Equality by math-verify with a single target. A reference that it cannot read raises UnreadableReference."""
     from math_verify import verify as equal
 
     quick = quick_check(request, parsed)
@@ -288,7 +292,7 @@ def verify(request: ScoreRequest, parsed: ParsedCompletion) -> Score:
         return quick
     gold = _read(str(request.reference["answer"]).strip().strip("$"))
     if not gold:
-        raise ValueError(f"math reference {request.reference['answer']!r} is not LaTeX that can be compared")
+        raise UnreadableReference(f"math reference {request.reference['answer']!r} is not LaTeX that can be compared")
     target = _read(candidate(parsed.answer) or "")
     if not target:
         return Score.incorrect("answer is not LaTeX that can be compared")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -13,7 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs import load
-from configs.load import config_hash, find_recipe, list_recipes, load_config, save_config, to_dict
+from configs.load import (
+    ABLATIONS,
+    SUITES,
+    config_hash,
+    find_recipe,
+    list_recipes,
+    load_changed,
+    load_config,
+    save_config,
+    to_dict,
+)
 from data.records import UserError
 from tests.configs.example_config import Learner, Optimizer, Recipe, TaskWeight
 
@@ -264,3 +275,52 @@ def test_an_unknown_recipe_is_refused_with_the_nearest_and_the_list(write, tmp_p
         find_recipe(name, folder=tmp_path / "recipes")
     assert repr(name) in str(caught.value)
     assert "did you mean 'quickstart'? (recipes: full, quickstart)" in str(caught.value)
+
+
+# ---------------------------------------------------------------------------------------------- changing a config
+
+
+def test_changes_are_merged_key_by_key_and_dotted_keys_are_paths() -> None:
+    config = load_config(Recipe, [], ["learner.num_steps=7", "name=first"])
+    changed = load_changed(config, {"learner.optimizer.lr": 0.25, "learner": {"num_steps": 9}}, source="here")
+    assert changed.learner.optimizer == dataclasses.replace(config.learner.optimizer, lr=0.25)
+    assert (changed.learner.num_steps, changed.name) == (9, "first")
+    assert load_changed(config, {}, source="here") == config
+
+
+def test_what_is_replaced_starts_from_the_dataclass_and_not_from_what_was_there() -> None:
+    config = load_config(
+        Recipe, [], ["learner.num_steps=7", "tasks.math.optimizer.lr=0.5", "tasks.code.optimizer.lr=0.5"]
+    )
+    merged = load_changed(config, {"tasks": {"math": {}}}, source="here")
+    replaced = load_changed(config, {}, replaced={"tasks": {"math": {}}, "learner": {}}, source="here")
+    assert list(merged.tasks) == ["math", "code"]
+    assert replaced.tasks == {"math": TaskWeight()}
+    assert replaced.learner == Recipe().learner
+
+
+def test_text_that_looks_like_a_reference_stays_text_in_a_changed_config() -> None:
+    config = load_changed(Recipe(), {"name": "\\${learner}"}, source="here")
+    assert config.name == "${learner}"
+    assert load_changed(config, {"learner.num_steps": 3}, source="here").name == "${learner}"
+
+
+def test_a_change_that_does_not_fit_names_its_source() -> None:
+    for changes, message in (
+        ({"learner.num_step": 1}, "learner.num_step: unknown key (from variant x); did you mean 'learner.num_steps'?"),
+        ({"learner.num_steps": "many"}, "learner.num_steps: expected int, got 'many' (str) (from variant x)"),
+    ):
+        with pytest.raises(UserError) as caught:
+            load_changed(Recipe(), changes, source="variant x")
+        assert str(caught.value) == message
+
+
+def test_an_ablation_or_suite_that_is_not_there_is_called_by_its_kind() -> None:
+    assert find_recipe("stages", folder=ABLATIONS, kind="ablation").name == "stages.yaml"
+    with pytest.raises(
+        UserError, match=r"^ablation: no ablation and no YAML file 'stagse'; did you mean 'stages'\? \(ablations: "
+    ):
+        find_recipe("stagse", folder=ABLATIONS, kind="ablation")
+    assert find_recipe("generated", folder=SUITES, kind="suite").name == "generated.yaml"
+    with pytest.raises(UserError, match=r"^suite: no suite and no YAML file 'x' \(suites: generated, standard\)$"):
+        find_recipe("x", folder=SUITES, kind="suite")

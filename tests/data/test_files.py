@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.files import JsonLines, atomic_write, read_json, read_rows, require_free_space, write_json
+from data import files
+from data.files import JsonLines, atomic_write, last_row, read_json, read_rows, require_free_space, write_json
 from data.records import UserError
 
 
@@ -233,3 +234,22 @@ def test_lines_appended_from_several_threads_stay_whole(tmp_path: Path) -> None:
         assert lines.sync() == path.stat().st_size
     rows = rows_of(path)
     assert [sum(row["worker"] == worker for row in rows) for worker in range(4)] == [50] * 4
+
+
+@settings(max_examples=60)
+@given(st.lists(st.integers(0, 40), max_size=12), st.integers(0, 60), st.integers(1, 30))
+def test_the_last_row_is_that_of_a_whole_reading_wherever_the_file_is_cut(
+    tmp_path_factory: pytest.TempPathFactory, lengths: list[int], cut: int, chunk_bytes: int
+) -> None:
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    text = "".join(f'{{"n": {number}, "text": "{"x" * length}"}}\n' for number, length in enumerate(lengths))
+    path.write_text(text[: max(0, len(text) - cut)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "_CHUNK_BYTES", chunk_bytes)
+        assert last_row(path) == (list(read_rows(path)) or [None])[-1]
+
+
+def test_a_last_line_that_is_no_row_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"a": 1}\nbroken\n')
+    with pytest.raises(UserError, match=r"rows.jsonl: the last line is not a JSON object"):
+        last_row(tmp_path / "rows.jsonl")

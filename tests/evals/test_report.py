@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from matplotlib.image import imread
 
-from evals.report import ReportInputs, report_figures, report_markdown, write_report
+from evals.report import report_figures, report_markdown, write_report
+from evals.report_inputs import ReportInputs
 
 PIPELINE = [
     {"stage": "cold_start", "state": "done", "key": "aaaabbbbccccdddd", "parent": None, "seconds": 30.0,
@@ -215,4 +216,4 @@ def test_the_page_and_its_figures_are_written_and_every_link_leads_to_a_picture(
         assert width > 600
         assert height > 300
     written = sorted(str(found.relative_to(tmp_path / "run")) for found in (tmp_path / "run").rglob("*.*"))
-    assert written == sorted(["report.md", *links])
+    assert written == sorted(["report.md", "report.html", *links])

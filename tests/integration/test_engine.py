@@ -79,6 +79,20 @@ def test_another_seed_gives_other_tokens(pair: Pair) -> None:
     assert first.token_ids != second.token_ids
 
 
+def test_a_presence_penalty_is_taken_off_tokens_that_the_completion_holds(pair: Pair) -> None:
+    a = pair.id("a")
+    weights = scripted(pair.own_weights(), {a: a})
+    weights["lm_head.weight"] *= 0.03  # a logit of 1.2 against 0
+    pair.engine.update_weights(weights, version=1)
+    plain, penalised = (
+        pair.engine.generate([request([a], temperature=0.0, presence_penalty=penalty, max_tokens=2)])[0].token_ids
+        for penalty in (0.0, 1.5)
+    )
+    assert plain == (a, a)
+    assert penalised[0] == a  # the prompt's own tokens do not count
+    assert penalised[1] != a
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_logprobs_of_sampled_tokens_are_the_learners(any_pair: Pair, temperature: float) -> None:
     prompt = any_pair.ids("the sum of two and three is")

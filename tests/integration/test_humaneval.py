@@ -1,15 +1,7 @@
-"""HumanEval through the sandbox: every published solution passes, and broken or cheating ones do not.
+"""HumanEval through its scorer: every published solution passes, and broken or cheating ones do not.
 
-HumanEval's tests are asserts around calls, `assert candidate(2) == 4`, so that code which runs beside them could answer
-for them. Here the asserts run outside on values alone, in three steps:
-
-1. The test runs in this process with the published solution, and the arguments of each call are noted.
-2. The solution under test is called on these arguments in the sandbox, and what it returns comes out as plain data.
-3. The test runs in this process again, each call being answered with the value that came out.
-
-The tests and published solutions are trusted like any package that is installed; the solution under test runs nowhere
-but in the sandbox. A verdict holds for the recorded arguments: a test whose next call depended on the last result would
-be noticed, since its arguments would differ.
+The scorer (`rewards.benchmark_tasks.human_eval`) runs the asserts apart from the code under test, so that code cannot
+answer for them. Here it is held against HumanEval's own way on all 164 problems, as the package human-eval ships them.
 """
 
 from __future__ import annotations
@@ -18,17 +10,16 @@ import ast
 import gzip
 import importlib.resources
 import json
-import marshal
 import random
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any
 
 import pytest
 
-from rewards.code_runner import Returned, call_function
+from rewards.benchmark_tasks.human_eval import TASK, failure
 from rewards.sandbox import MIB, SandboxLimits, run_python
+from rewards.task import ScoreRequest
 
 pytestmark = pytest.mark.integration
 
@@ -44,55 +35,9 @@ def problems() -> tuple[Problem, ...]:
     return tuple(json.loads(line) for line in text.splitlines())
 
 
-def run_check(problem: Problem, candidate: Callable[..., Any]) -> None:
-    """Run a problem's test on `candidate` here, with the prompt's helpers and the same random numbers each time."""
-    namespace: dict[str, Any] = {}
-    exec(problem["prompt"] + problem["canonical_solution"] + "\n" + problem["test"], namespace)
-    state = random.getstate()
-    random.seed(0)
-    try:
-        namespace["check"](candidate)
-    finally:
-        random.setstate(state)
-
-
-@cache
-def recorded_calls(task_id: str) -> tuple[bytes, ...]:
-    """The arguments of each call that a problem's test makes, as marshal writes them."""
-    problem = next(problem for problem in problems() if problem["task_id"] == task_id)
-    namespace: dict[str, Any] = {}
-    exec(problem["prompt"] + problem["canonical_solution"], namespace)
-    calls: list[bytes] = []
-
-    def record(*arguments: Any) -> Any:
-        calls.append(marshal.dumps(arguments))
-        return namespace[problem["entry_point"]](*arguments)
-
-    run_check(problem, record)
-    return tuple(calls)
-
-
 def passes(problem: Problem, code: str) -> bool:
     """Whether a solution is right; `code` is a whole program that defines the function asked for."""
-    calls = recorded_calls(problem["task_id"])
-    report = call_function(code, problem["entry_point"], [marshal.loads(call) for call in calls], limits=LIMITS)
-    if report.outcomes is None:
-        return False
-    answers = iter(zip(calls, report.outcomes, strict=True))
-
-    def replay(*arguments: Any) -> Any:
-        call, outcome = next(answers)
-        assert marshal.dumps(arguments) == call, "the test asks something else than it did when it was recorded"
-        if isinstance(outcome, Returned):
-            return outcome.value
-        raise RuntimeError(outcome.error)
-
-    try:
-        run_check(problem, replay)
-    except (AssertionError, RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError):
-        return False
-    assert next(answers, None) is None
-    return True
+    return failure(code, {name: problem[name] for name in TASK.reference_keys}) is None
 
 
 def passes_by_its_own_asserts(problem: Problem, code: str) -> bool:
@@ -103,8 +48,6 @@ def passes_by_its_own_asserts(problem: Problem, code: str) -> bool:
 
 def side_by_side(judge: Callable[[Problem, str], bool], solutions: Sequence[tuple[Problem, str]]) -> list[bool]:
     """Verdicts in order, two sandboxes at a time."""
-    for problem, _ in solutions:
-        recorded_calls(problem["task_id"])  # the random numbers of a test belong to the process: not in threads
     with ThreadPoolExecutor(NUM_WORKERS) as pool:
         return list(pool.map(lambda solution: judge(*solution), solutions))
 
@@ -214,3 +157,17 @@ def test_cheats_that_end_the_process_pass_where_asserts_run_beside_them() -> Non
 def test_a_loop_without_end_fails_in_time() -> None:
     problem = problems()[1]
     assert not passes(problem, with_body(problem, "while True: pass"))
+
+
+def test_a_chat_answer_is_scored_through_the_task() -> None:
+    problem = problems()[0]
+    reference = {name: problem[name] for name in TASK.reference_keys}
+    solution = problem["prompt"] + problem["canonical_solution"]
+    answers = {
+        f"<think>\ncompare all pairs\n</think>\n\nHere it is:\n```python\n{solution}\n```": "correct",
+        problem["canonical_solution"]: "correct",
+        f"```python\n{solution.replace('return True', 'return False')}\n```": "incorrect",
+    }
+    for answer, outcome in answers.items():
+        request = ScoreRequest(TASK.name, ({"role": "user", "content": problem["prompt"]},), reference, answer)
+        assert TASK.score(request).outcome == outcome

@@ -141,6 +141,10 @@ def test_samples_hold_rollouts_with_their_scores(whole: Finished) -> None:
         assert row["completion"]
         assert row["reward"] in (0.0, 1.0)
         assert (row["outcome"] == "correct") == (row["reward"] == 1.0)
+        (part,) = row["rendered"]
+        sampled = [piece for piece, mark in zip(part["pieces"], part["loss_mask"], strict=True) if mark == "1"]
+        assert "".join(sampled) == row["completion"]
+        assert part["pieces"][0] == "<|im_start|>"
     assert {row["reward"] for row in samples} == {0.0, 1.0}
     assert len(samples) == 2 * (5 + 5)  # samples_per_step of each step
 
@@ -167,8 +171,16 @@ def test_the_report_names_every_stage_and_benchmark(whole: Finished) -> None:
     report = (whole.run.folder / "report.md").read_text(encoding="utf-8")
     for name in (*STAGES, "arithmetic", "think_follow"):
         assert name in report
+    page = (whole.run.folder / "report.html").read_text(encoding="utf-8")
     for stage in STAGES:
         assert whole.run.manifest(stage).key[:12] in report
+        assert whole.run.manifest(stage).key[:12] in page
+
+
+def test_every_stage_leaves_its_metrics_as_event_files(whole: Finished) -> None:
+    folders = {folder.name: folder for folder in (whole.run.folder / "tensorboard").iterdir()}
+    assert set(folders) == {f"{stage}-{whole.run.manifest(stage).key[:12]}" for stage in STAGES}
+    assert all(any(folder.glob("events.out.tfevents.*")) for folder in folders.values())
 
 
 def test_checkpoints_form_a_chain_and_share_one_contract(whole: Finished) -> None:

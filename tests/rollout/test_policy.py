@@ -24,7 +24,12 @@ def test_every_part_of_the_name_changes_the_seed() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "field"),
-    [({"top_p": 0.95}, "top_p=0.95"), ({"top_k": 20}, "top_k=20"), ({"temperature": 0.0}, "temperature")],
+    [
+        ({"top_p": 0.95}, "top_p=0.95"),
+        ({"top_k": 20}, "top_k=20"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"presence_penalty": 1.5}, "presence_penalty=1.5"),
+    ],
 )
 def test_sampling_that_renormalises_or_is_greedy_cannot_be_trained_on(settings: dict[str, float], field: str) -> None:
     with pytest.raises(UserError, match=field) as caught:
@@ -39,7 +44,8 @@ def test_plain_sampling_at_any_temperature_can_be_trained_on(temperature: float)
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("temperature", -0.1), ("temperature", float("nan")), ("top_p", 0.0), ("top_p", 1.1), ("top_k", -1),
+    [("temperature", -0.1), ("temperature", float("nan")), ("top_p", 0.0), ("top_p", 1.1),
+     ("presence_penalty", 2.1), ("presence_penalty", float("nan")), ("top_k", -1),
      ("max_tokens", 0), ("thinking_budget", -1)],
 )  # fmt: skip
 def test_settings_that_cannot_work_are_named(field: str, value: float) -> None:

@@ -21,7 +21,10 @@ from tests.stages.cli_calls import MICRO, Call, written
         ([], "four-stage recipe"),
         (["run"], "Finished stages are reused"),
         (["status"], "interrupted"),
+        (["ablate"], "sharing every stage"),
         (["report"], "results"),
+        (["eval"], "an interrupted evaluation goes on"),
+        (["watch"], "while it goes on"),
         (["import"], "chat tokens"),
         (["rewards"], "score"),
         (["rewards", "list"], "known hack"),
@@ -59,9 +62,12 @@ def test_report_prints_the_summary_of_a_run(call: Call, tmp_path: Path) -> None:
     cell = {"mean": 0.5, "interval": [0.25, 0.75], "n": 16, "mean_tokens": 3.0, "truncated": 0.0, "errors": 0}
     summary = {"base": {"thinking": {"math": cell}}}
     write_summary(tmp_path / "summary.json", summary)
+    RunDir(tmp_path).write_plan([("base", "k" * 64)])
     assert call("report", tmp_path, "--json").document == summary
-    assert f"report: {tmp_path / 'report.md'}" in call("report", tmp_path).out
-    assert "run the evaluation first" in call("report", tmp_path / "nowhere").error
+    said = call("report", tmp_path).out
+    assert f"report: {tmp_path / 'report.html'}" in said
+    assert str(tmp_path / "report.md") in said
+    assert "is this a run directory?" in call("report", tmp_path / "nowhere").error
 
 
 def test_rewards_list_has_every_task_with_its_hack_and_guard(call: Call) -> None:

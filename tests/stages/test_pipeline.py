@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from configs.load import load_config
+from data.files import atomic_write
 from data.records import UserError
 from data.tokenizer import contract
 from learner.checkpoint import CheckpointError, Manifest, write_checkpoint
 from learner.model_folder import export_model
 from rewards.registry import get_task
 from stages.pipeline import Pipeline, code_commit, plan_stages, stage_key, start_of
+from stages.prompts import mixed_prompts, prompt_record
 from stages.run_config import STAGES, RunConfig
 from stages.run_dir import RunDir
 from stages.services import Services
@@ -50,6 +52,8 @@ BEFORE = {stage: set(STAGES[: STAGES.index(stage)]) for stage in STAGES}
         ("base.train.learner.lr=2e-3", "base"),
         ("evaluation.seed=5", "base"),  # another held-out set is kept out of training
         ("evaluation.benchmarks.arithmetic.num_prompts=17", "base"),
+        ("evaluation.benchmarks.arithmetic.levels=[1]", "base"),
+        ("evaluation.benchmarks.arithmetic.task=mode_flags", "base"),
         ("evaluation.decontamination_ngram=9", "base"),
         ("rollout.engine.dtype=bfloat16", "base"),
         ("cold_start.num_examples=31", "cold_start"),
@@ -70,6 +74,9 @@ def test_a_setting_changes_the_keys_from_its_stage_on_and_none_before(override: 
         "run_dir=elsewhere", "name=other", "rollout.num_workers=2", "rollout.num_threads=4", "learner.num_threads=2",
         "rollout.max_logprob_gap=0.1", "verifiers.num_workers=3", "ray.address=auto", "evaluation.stages=[base]",
         "evaluation.thinking.temperature=0.9", "evaluation.budget_benchmarks=[]",
+        "evaluation.benchmarks.arithmetic.num_samples=4", "evaluation.benchmarks.arithmetic.modes=[thinking]",
+        "evaluation.benchmarks.arithmetic.thinking_budget=8", "evaluation.benchmarks.arithmetic.max_tokens=8",
+        "evaluation.benchmarks.arithmetic.stages=[base]", "evaluation.benchmarks.arithmetic.category=sums",
     ],
 )  # fmt: skip
 def test_where_a_run_works_and_how_it_measures_changes_no_key(override: str) -> None:
@@ -202,6 +209,18 @@ def test_a_whole_checkpoint_is_reused_and_nothing_is_started(pipeline: Pipeline,
     made = pipeline.make(planned, None, [planned])
     assert (made.path, made.key) == (planned.checkpoint_folder, planned.key)
     assert not pipeline.services._ray_started
+
+
+def test_where_stage_1_is_left_out_its_queries_are_those_that_it_would_have_drawn(pipeline: Pipeline) -> None:
+    settings = config()
+    without = plan_stages(settings, pipeline.run, ("base", "reasoning_rl", "thinking_fusion"))
+    drawn = mixed_prompts(settings.cold_start.queries, count=48, seed=0, purpose="cold_start")
+    clean, _ = pipeline.held_out.exclude(drawn)
+    assert pipeline._stage_1_queries(without) == clean
+    whole = plan_stages(settings, pipeline.run, STAGES)
+    atomic_write(whole[1].folder / "data" / "queries.jsonl", json.dumps(prompt_record(clean[0])) + "\n")
+    assert pipeline._stage_1_queries(whole) == clean[:1]
+    assert pipeline._stage_1_queries(without) == clean
 
 
 def test_the_commit_of_the_code_is_known_here() -> None:

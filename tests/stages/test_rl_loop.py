@@ -17,11 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.records import Prompt, Score, ScoredCompletion, ScoredGroup, TrainingSample, UserError
+from data.sample_rows import TokenPieces
 from learner.learner import LearnerConfig
 from learner.losses import LossConfig
 from rollout.policy import GenerationRequest, SamplingConfig
 from stages.rl_loop import EntropyControl, RLConfig, minibatch_samples, run_rl, sample_row
 from stages.rollout_collection import batch_of_step, prompt_of_step
+from tests.data.byte_tokenizer import byte_tokenizer
 from tests.stages.stage_fakes import FakeServices, completion, prompts_of, rows_of, stage_context
 
 START = Path("start")
@@ -275,11 +277,12 @@ def test_no_prompts_is_said_with_the_stage(tmp_path: Path) -> None:
 def test_a_sample_row_is_one_rollout_to_read() -> None:
     prompt = PROMPTS[0]
     scored = ScoredCompletion(completion(prompt, "24", index=1, finish="length"), Score.error("timed out"))
-    row = sample_row("general_rl", 3, ScoredGroup(prompt, (scored,)), 0)
+    row = sample_row("general_rl", 3, ScoredGroup(prompt, (scored,)), 0, TokenPieces(byte_tokenizer()))
     assert row == {
         "stage": "general_rl", "step": 3, "task": "arithmetic", "uid": prompt.uid, "mode": "thinking",
         "prompt": [dict(prompt.messages[0])], "completion": "24", "reference": prompt.reference, "reward": None,
         "outcome": "error", "reason": "timed out", "turns": [], "ended": "", "tokens": 2, "finish_reason": "length",
+        "rendered": [{"pieces": ['"', "#", "S", "U"], "loss_mask": "0011"}],
     }  # fmt: skip
 
 

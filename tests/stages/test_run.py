@@ -13,8 +13,9 @@ from configs.load import list_recipes, load_config
 from data.records import UserError
 from evals.summary import BenchmarkResult
 from stages.cli import load_recipe
-from stages.run import Selection, result_of_record
+from stages.run import Selection
 from stages.run_config import STAGES, RunConfig
+from stages.run_report import result_of_record
 
 MICRO = Path(__file__).resolve().parents[1] / "integration" / "micro.yaml"
 
@@ -92,6 +93,10 @@ def test_every_shipped_recipe_is_valid(recipe: str) -> None:
         ("cold_start.filters.max_jaccard=2", "cold_start.filters.max_jaccard: must lie in [0, 1]"),
         ("reasoning_rl.probe_samples=1", "reasoning_rl.probe_samples: 1 cannot show a pass rate"),
         ("reasoning_rl.rl.learner.lr=0", "reasoning_rl.rl.learner"),
+        (
+            "reasoning_rl.rl.learner.loss_config.kl_coef=0.1",
+            "reasoning_rl.rl.learner.loss: 'custom' has kl_coef 0.1, and no stage holds a reference model",
+        ),
         ("thinking_fusion.samples_per_query=0", "thinking_fusion.samples_per_query: 0 must be 1 or more"),
         ("thinking_fusion.non_thinking_error_rate=2", "thinking_fusion.non_thinking_error_rate: 2.0 must lie in"),
         ("thinking_fusion.train.max_steps=0", "thinking_fusion.train.max_steps: 0 must be 1 or more"),

@@ -95,3 +95,28 @@ def test_the_plan_is_plain_json_in_order(tmp_path: Path) -> None:
     run.write_plan([("b", "2"), ("a", "1")])
     assert json.loads((tmp_path / "plan.json").read_text()) == [{"stage": "b", "key": "2"}, {"stage": "a", "key": "1"}]
     assert run.plan() == [("b", "2"), ("a", "1")]
+
+
+# ---------------------------------------------------------------------------------------------- shared stages
+
+
+def test_runs_that_share_stages_find_each_others_outputs_and_move_together(tmp_path: Path) -> None:
+    root, variant = RunDir(tmp_path / "a"), RunDir(tmp_path / "a/variants/x")
+    root.record_stage("base", "k" * 64, done=True, seconds=2.0)
+    variant.share_stages(root.path)
+    variant.share_stages(root.path)  # again is no harm
+    assert variant.stage_dir("base", "k" * 64) == root.stage_dir("base", "k" * 64)
+    assert (variant.shared_path, root.shared_path) == (root.path, root.path)
+    variant.write_plan([("base", "k" * 64), ("cold_start", "m" * 64)])
+    assert [status.state for status in variant.status()] == ["done", "not started"]
+    (tmp_path / "a").rename(tmp_path / "b")
+    moved = RunDir(tmp_path / "b/variants/x")
+    assert [status.state for status in moved.status()] == ["done", "not started"]
+    assert moved.stage_dir("base", "k" * 64) == tmp_path / f"b/stages/base-{'k' * 12}"
+
+
+def test_stages_of_a_runs_own_are_not_hidden_by_a_link(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "x")
+    run.record_stage("base", "k" * 64, done=True, seconds=2.0)
+    with pytest.raises(UserError, match=r"stages: exists and is no link to \.\./a/stages; move it away"):
+        run.share_stages(tmp_path / "a")

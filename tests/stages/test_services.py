@@ -157,6 +157,70 @@ def test_a_gap_with_equal_tensors_says_that_the_arithmetic_differs(services: Ser
         services.publish(version=1, probe_rows=[[1, 2]])
 
 
+# ---------------------------------------------------------------------------------------------- another run
+
+
+class Part:
+    """A part that knows whether it was closed."""
+
+    closed = False
+    rating = "rating"
+
+    def close(self) -> None:
+        self.closed = True
+
+
+PARTS = ("_pool", "_judge_pool", "_preference", "_learner")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "same_model", "ended"),
+    [
+        (["reasoning_rl.rl.num_steps=3", "seed=1", "run_dir=elsewhere"], True, []),
+        ([], False, ["_pool"]),
+        (["rollout.engine.max_num_seqs=64"], True, ["_pool", "_judge_pool"]),
+        (["learner.num_threads=2"], True, ["_learner"]),
+        (["judge.max_tokens=99"], True, ["_judge_pool"]),
+        (["ray.object_store_gib=0.3"], True, list(PARTS)),
+    ],
+)
+def test_another_run_ends_what_it_needs_otherwise_and_keeps_the_rest(
+    services: Services, overrides: list[str], same_model: bool, ended: list[str]
+) -> None:
+    parts = {name: Part() for name in PARTS}
+    for name, part in parts.items():
+        setattr(services, name, part)
+    scorer = services.scorer
+    config = load_config(RunConfig, [MICRO], ["verifiers.max_error_share=0.25", *overrides])
+    services.serve(config, same_model=same_model)
+    assert [name for name in PARTS if parts[name].closed] == ended
+    assert [name for name in PARTS if getattr(services, name) is None] == ended
+    assert services.config == config
+    assert services.scorer is not scorer
+    assert not services._ray_started
+
+
+def test_a_preference_model_is_kept_for_the_next_run_unless_it_is_another(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+
+    def start(settings: Any, *, log_folder: Path) -> Part:
+        started.append(settings.folder)
+        return Part()
+
+    monkeypatch.setattr("stages.preference_model.start_preference_model", start)
+    monkeypatch.setattr(services, "_start_ray", lambda: None)
+    for folder in ("one", "one", "two"):
+        services.serve(services.config, same_model=True)
+        assert services.preference_folder is None  # each run names or trains its own
+        before = services._preference
+        services.preference_folder = folder
+        services._start_preference()
+    assert started == ["one", "two"]
+    assert before.closed  # type: ignore[union-attr]
+
+
 # ---------------------------------------------------------------------------------------------- checkpoints
 
 
