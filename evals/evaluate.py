@@ -18,7 +18,15 @@ from typing import Any
 
 from data.records import Mode, Prompt, UserError
 from evals.generated import benchmark_task
-from evals.measurement import BOOTSTRAP_SEED, Job, Measurement, RollOut, benchmark_result, measure
+from evals.measurement import (
+    BOOTSTRAP_SEED,
+    Job,
+    Measurement,
+    RollOut,
+    benchmark_result,
+    measure,
+    part_results,
+)
 from evals.statistics import bootstrap_interval
 from evals.summary import BenchmarkResult, EvalMode
 from rewards.task import Task, make_prompt
@@ -119,6 +127,22 @@ class EvaluationConfig:
             for name, benchmark in self.benchmarks.items()
             if benchmark.stages is None or stage in benchmark.stages
         }
+
+
+def held_out_settings(config: EvaluationConfig) -> dict[str, Any]:
+    """What decides which prompts are held out and kept out of training, and nothing of how they are asked.
+
+    Part of every stage's key: with other prompts held out a stage would train on other data, with other sampling, modes
+    or budgets in the evaluation it would not.
+    """
+    names = ("task", "file", "standard", "levels", "num_prompts")
+    return {
+        "benchmarks": {
+            name: {key: getattr(benchmark, key) for key in names} for name, benchmark in config.benchmarks.items()
+        },
+        "seed": config.seed,
+        "ngram": config.decontamination_ngram,
+    }
 
 
 def held_out_prompts(config: EvaluationConfig) -> dict[str, list[Prompt]]:
@@ -238,9 +262,13 @@ def median_thinking_tokens(measurements: Sequence[Measurement]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Results of one checkpoint and some rollouts to read."""
+    """Results of one checkpoint and some rollouts to read.
+
+    `parts` are the separate scores of benchmarks that have some (`evals.part_scores`), each by its name.
+    """
 
     results: tuple[BenchmarkResult, ...]
+    parts: tuple[tuple[str, BenchmarkResult], ...]
     rollouts: tuple[dict[str, Any], ...]
     median_thinking_tokens: int
     num_tokens: int
@@ -264,6 +292,7 @@ def evaluate(
     measured = measure(jobs, roll_out=roll_out, tokenizer=tokenizer, on_progress=on_progress)
     return Evaluation(
         results=tuple(benchmark_result(stage, [measurement]) for measurement in measured),
+        parts=tuple(item for measurement in measured for item in part_results(stage, measurement).items()),
         rollouts=tuple({**row, "stage": f"evaluation of {stage}"} for m in measured for row in m.rollouts),
         median_thinking_tokens=median_thinking_tokens(measured),
         num_tokens=sum(measurement.num_tokens for measurement in measured),

@@ -184,6 +184,27 @@ def benchmark_result(stage: str, measurements: Sequence[Measurement]) -> Benchma
     )
 
 
+def part_results(stage: str, measurement: Measurement) -> dict[str, BenchmarkResult]:
+    """The separate scores of a measurement by name, each over the completions that have it; empty for most tasks."""
+    names = sorted({name for sample in measurement.samples for name in sample.parts})
+    return {
+        name: benchmark_result(
+            stage,
+            [
+                dataclasses.replace(
+                    measurement,
+                    samples=tuple(
+                        dataclasses.replace(sample, reward=sample.parts[name])
+                        for sample in measurement.samples
+                        if name in sample.parts
+                    ),
+                )
+            ],
+        )
+        for name in names
+    }
+
+
 def measurement_record(measurement: Measurement) -> dict[str, Any]:
     """The measurement as JSON."""
     return dataclasses.asdict(measurement)

@@ -263,18 +263,32 @@ def _rows(group: ScoredGroup, completion: Completion, advantage: float, temperat
 
 
 def _row(segment: Segment, advantage: float, temperature: float, *, uid: str, task: str) -> TrainingSample:
-    num_prompt_tokens = len(segment.prompt_token_ids)
-    sampled = [not forced for forced in segment.forced]
+    mask, logprobs, advantages = _sampled_alone(segment, advantage)
+    before = len(segment.prompt_token_ids)
     return TrainingSample(
         token_ids_T=segment.prompt_token_ids + segment.token_ids,
-        loss_mask_T=(0,) * num_prompt_tokens + tuple(map(int, sampled)),
-        # A forced token has no behavior policy: its log-probability is an artefact of the engine, so none is kept.
-        behavior_logprobs_T=(0.0,) * num_prompt_tokens
-        + tuple(logprob if own else 0.0 for logprob, own in zip(segment.logprobs, sampled, strict=True)),
-        advantages_T=(0.0,) * num_prompt_tokens + tuple(advantage if own else 0.0 for own in sampled),
+        loss_mask_T=(0,) * before + mask,
+        behavior_logprobs_T=(0.0,) * before + logprobs,
+        advantages_T=(0.0,) * before + advantages,
         temperature=temperature,
         uid=uid,
         task=task,
+    )
+
+
+def _sampled_alone(segment: Segment, advantage: float) -> tuple[tuple[int, ...], tuple[float, ...], tuple[float, ...]]:
+    """Mask, log-probabilities and advantages of a segment's own tokens, those that were forced taken out.
+
+    A forced token has no behavior policy: its log-probability is an artefact of the engine, so none is kept.
+    """
+    if not any(segment.forced):  # nearly all: the controller makes millions of these a step
+        count = len(segment.token_ids)
+        return (1,) * count, segment.logprobs, (advantage,) * count
+    sampled = [not forced for forced in segment.forced]
+    return (
+        tuple(map(int, sampled)),
+        tuple(logprob if own else 0.0 for logprob, own in zip(segment.logprobs, sampled, strict=True)),
+        tuple(advantage if own else 0.0 for own in sampled),
     )
 
 

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import os
 import pkgutil
 import sys
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ def load_user_task(path: str | Path) -> Task:
     `TASK`, or takes a name that is in use.
     """
     _discover()
-    file = Path(path).resolve()
+    file = _real_file(os.path.abspath(path))
     for name, known_file in _user_files.items():
         if known_file == file:
             return _tasks[name]
@@ -103,6 +104,12 @@ def load_user_task(path: str | Path) -> Task:
     register(task)
     _user_files[task.name] = file
     return task
+
+
+@functools.lru_cache(maxsize=256)
+def _real_file(absolute: str) -> Path:
+    """Kept, because the file of a completion's task is asked for with each completion, and links are many calls."""
+    return Path(absolute).resolve()
 
 
 def user_file(name: str) -> Path | None:

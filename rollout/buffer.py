@@ -21,6 +21,7 @@ A plain data structure without clock, engine or learner.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -89,21 +90,25 @@ class RolloutBuffer(Generic[T]):
     def take(self, version: int) -> list[tuple[int, T]] | None:
         """The groups of the step that starts from `version`, by ticket; None when it has to wait for more to finish."""
         self._drop_what_is_too_old(version)
-        chosen = sorted(self._finished, key=lambda ticket: (self._finished[ticket].version, ticket))
-        chosen = chosen[: self.groups_per_step]
-        if len(chosen) < self.groups_per_step or not self._keeps_all_deadlines(version, chosen):
+        if len(self._finished) < self.groups_per_step:  # asked after every answer of an engine: no work in vain
+            return None
+        oldest_first = sorted(self._finished, key=lambda ticket: (self._finished[ticket].version, ticket))
+        chosen = oldest_first[: self.groups_per_step]
+        if not self._keeps_all_deadlines(version, oldest_first[self.groups_per_step :]):
             return None
         self.num_taken += len(chosen)
         return [(ticket, self._finished.pop(ticket).group) for ticket in sorted(chosen)]
 
-    def _keeps_all_deadlines(self, version: int, chosen: Sequence[int]) -> bool:
-        """Whether every group that is left can be trained on in time, a full step at a time."""
-        left = [*self._in_flight.values(), *(f.version for t, f in self._finished.items() if t not in chosen)]
-        deadlines = [oldest + self.max_staleness for oldest in left]
-        return all(
-            sum(deadline <= step for deadline in deadlines) <= (step - version) * self.groups_per_step
-            for step in range(version, version + self.max_staleness + 1)
-        )
+    def _keeps_all_deadlines(self, version: int, passed_over: Sequence[int]) -> bool:
+        """Whether what is in flight or `passed_over` can be trained on in time, a full step at a time."""
+        num_by_deadline = Counter(oldest + self.max_staleness for oldest in self._in_flight.values())
+        num_by_deadline.update(self._finished[ticket].version + self.max_staleness for ticket in passed_over)
+        due = sum(num for deadline, num in num_by_deadline.items() if deadline < version)
+        for step in range(version, version + self.max_staleness + 1):
+            due += num_by_deadline[step]
+            if due > (step - version) * self.groups_per_step:
+                return False
+        return True
 
     def _drop_what_is_too_old(self, version: int) -> None:
         late = [ticket for ticket, item in self._finished.items() if item.version + self.max_staleness < version]

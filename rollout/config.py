@@ -12,6 +12,19 @@ LORA_RANKS = (0, 1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The room for adapters that the engine's kernels come in; a smaller rank fits into a larger one."""
 
 
+GIB = 2**30
+
+
+def kv_cache_bytes(kv_cache_gib: float, *, on_cpu: bool) -> int | None:
+    """What vLLM is told of the cache's size: on a GPU nothing, it takes its share of the device."""
+    return round(kv_cache_gib * GIB) if on_cpu else None
+
+
+def _require_above_0(name: str, value: float) -> None:
+    if not value > 0:
+        raise UserError(f"{name}: {value} must be above 0")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineConfig:
     """How the engine runs. `kv_cache_gib` bounds the cache on a CPU; on a GPU `gpu_memory_utilization` does.
@@ -25,7 +38,7 @@ class EngineConfig:
     max_model_len: int = 512
     max_num_seqs: int = 256
     max_num_batched_tokens: int = 8192
-    kv_cache_gib: int = 1
+    kv_cache_gib: float = 1.0
     gpu_memory_utilization: float = 0.45
     tensor_parallel_size: int = 1
     enforce_eager: bool = True
@@ -34,9 +47,10 @@ class EngineConfig:
     max_lora_rank: int = 0
 
     def validate(self) -> None:
-        for name in ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "kv_cache_gib", "tensor_parallel_size"):
+        for name in ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "tensor_parallel_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: {getattr(self, name)} must be 1 or more")
+        _require_above_0("kv_cache_gib", self.kv_cache_gib)
         if not 0 < self.gpu_memory_utilization < 1:
             raise UserError(f"gpu_memory_utilization: {self.gpu_memory_utilization} must lie in (0, 1)")
         if self.block_size is not None and (self.block_size < 1 or self.block_size % 16):
@@ -66,8 +80,7 @@ class RolloutConfig:
         if self.num_threads < 0:
             raise UserError(f"num_threads: {self.num_threads} must be 0 (the workers share all cores) or more")
         for name in ("start_timeout_s", "answer_timeout_s"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"{name}: {getattr(self, name)} must be above 0")
+            _require_above_0(name, getattr(self, name))
         if self.max_logprob_gap <= 0:
             raise UserError(f"max_logprob_gap: {self.max_logprob_gap} must be above 0")
 
@@ -79,7 +92,7 @@ class PoolingConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
     max_num_seqs: int = 256
     max_num_batched_tokens: int = 8192
-    kv_cache_gib: int = 1
+    kv_cache_gib: float = 1.0
     gpu_memory_utilization: float = 0.2
     num_threads: int = 0  # 0: the machine's cores
     num_gpus: float = 0.0
@@ -87,14 +100,14 @@ class PoolingConfig:
     answer_timeout_s: float = 300.0
 
     def validate(self) -> None:
-        for name in ("max_num_seqs", "max_num_batched_tokens", "kv_cache_gib"):
+        for name in ("max_num_seqs", "max_num_batched_tokens"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: {getattr(self, name)} must be 1 or more")
+        _require_above_0("kv_cache_gib", self.kv_cache_gib)
         for name in ("num_threads", "num_gpus"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name}: {getattr(self, name)} must be 0 or more")
         for name in ("start_timeout_s", "answer_timeout_s"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"{name}: {getattr(self, name)} must be above 0")
+            _require_above_0(name, getattr(self, name))
         if not 0 < self.gpu_memory_utilization < 1:
             raise UserError(f"gpu_memory_utilization: {self.gpu_memory_utilization} must lie in (0, 1)")

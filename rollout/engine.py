@@ -25,7 +25,7 @@ from data.records import Completion, FinishReason, UserError, VersionSpan
 from data.tokenizer import end_token_ids, require_chat_tokens
 from rollout.adapters import AdapterShelf, ServedAdapter, adapter_arguments, require_adapters_served
 from rollout.agent_loop import run_to_end
-from rollout.config import EngineConfig
+from rollout.config import EngineConfig, kv_cache_bytes
 from rollout.forced_tokens import forced_tokens, recognise_natural_end
 from rollout.policy import EpisodeSetup, GenerationRequest
 
@@ -33,10 +33,10 @@ CPU_BLOCK_SIZE = 32
 """Tokens of a cache block on a CPU: the least that vLLM's attention takes there."""
 
 
-def _prepare_environment(config: EngineConfig) -> None:
+def _prepare_environment() -> None:
     """Settings that vLLM reads from the environment when it is imported."""
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(config.kv_cache_gib)
+    os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # whole gibibytes, and it would win over what the config says
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -54,7 +54,7 @@ class Engine:
         config.validate()
         require_model_folder(model_folder)
         require_adapters_served(model_folder, config.max_lora_rank, on_cpu=not torch.cuda.is_available())
-        _prepare_environment(config)
+        _prepare_environment()
         from transformers import AutoTokenizer
         from vllm import EngineArgs, SamplingParams
         from vllm.config import ReasoningConfig
@@ -77,6 +77,7 @@ class Engine:
                 max_num_seqs=config.max_num_seqs,
                 max_num_batched_tokens=max(config.max_num_batched_tokens, config.max_model_len),
                 gpu_memory_utilization=config.gpu_memory_utilization,
+                kv_cache_memory_bytes=kv_cache_bytes(config.kv_cache_gib, on_cpu=not torch.cuda.is_available()),
                 tensor_parallel_size=config.tensor_parallel_size,
                 enforce_eager=config.enforce_eager,
                 enable_prefix_caching=config.prefix_caching,

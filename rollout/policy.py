@@ -105,7 +105,7 @@ class ContinuousPolicy(Protocol):
         """Requests whose completions `poll` has not returned yet."""
 
     def submit(self, requests: Sequence[GenerationRequest], *, episodes: Mapping[str, EpisodeSetup]) -> None:
-        """Begin requests of one prompt beside those in flight, none of which has the same (prompt, sample)."""
+        """Begin requests, each prompt's one after another, beside those in flight; no (prompt, sample) occurs twice."""
 
     def poll(self, timeout_s: float) -> list[Completion]:
         """Completions that are over by now, waited for no longer than `timeout_s`; call it often."""

@@ -23,15 +23,15 @@ from data.model_folder import require_model_folder
 from data.preference import PREFERENCE_MANIFEST, preference_token_ids
 from data.records import Message, UserError
 from data.tokenizer import require_chat_tokens
-from rollout.config import PoolingConfig
+from rollout.config import PoolingConfig, kv_cache_bytes
 
 ARCHITECTURES = ("Qwen3ForSequenceClassification", "LlamaForSequenceClassification")
 
 
-def _prepare_environment(config: PoolingConfig) -> None:
+def _prepare_environment() -> None:
     """Settings that vLLM reads from the environment when it is imported; the same as the sampling engine's."""
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(config.kv_cache_gib)
+    os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # whole gibibytes, and it would win over what the config says
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -44,7 +44,8 @@ class PoolingEngine:
     def __init__(self, model_folder: str | Path, config: PoolingConfig) -> None:
         config.validate()
         self.max_length = _check_folder(model_folder)
-        _prepare_environment(config)
+        _prepare_environment()
+        import torch
         from transformers import AutoTokenizer
         from vllm import EngineArgs, PoolingParams
         from vllm.v1.engine.llm_engine import LLMEngine
@@ -63,6 +64,7 @@ class PoolingEngine:
                 max_num_seqs=config.max_num_seqs,
                 max_num_batched_tokens=max(config.max_num_batched_tokens, self.max_length),
                 gpu_memory_utilization=config.gpu_memory_utilization,
+                kv_cache_memory_bytes=kv_cache_bytes(config.kv_cache_gib, on_cpu=not torch.cuda.is_available()),
                 enforce_eager=True,
                 # Answers of one group share their prompt, but a cached prefix would make a score hang on what was
                 # scored before it, by rounding; the model is small and reads each conversation once.

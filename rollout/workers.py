@@ -8,6 +8,7 @@ every worker reads; the controller never holds them.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -206,14 +207,26 @@ class RolloutPool:
         return sum(self._in_flight)
 
     def submit(self, requests: Sequence[GenerationRequest], *, episodes: Mapping[str, EpisodeSetup]) -> None:
-        """Begin requests of one prompt on the worker that has the fewest in flight (`ContinuousPolicy`)."""
-        index = min(range(len(self._workers)), key=self._in_flight.__getitem__)
-        # Not waited for: it is carried out after the slices that are asked for. `poll` raises what it raises.
-        self._submitted[self._workers[index].submit.remote(requests, dict(episodes))] = (index, len(requests))
-        if not self._in_flight[index]:
-            self._last_answers[index] = time.monotonic()  # it was not asked for any
-        self._in_flight[index] += len(requests)
-        self._ask_for_slices(index)
+        """Begin requests beside those in flight (`ContinuousPolicy`): each prompt's on the worker that has the fewest.
+
+        A worker gets all of its requests in one call, for a step may begin thousands of groups. The call is not waited
+        for: it is carried out after the slices that are asked for, and `poll` raises what it raises.
+        """
+        shares: dict[int, list[GenerationRequest]] = {}
+        for _, group in itertools.groupby(requests, key=lambda request: request.prompt_uid):
+            index = min(range(len(self._workers)), key=self._in_flight.__getitem__)
+            if not self._in_flight[index]:
+                self._last_answers[index] = time.monotonic()  # it was not asked for any
+            share = shares.setdefault(index, [])
+            num_before = len(share)
+            share.extend(group)
+            self._in_flight[index] += len(share) - num_before
+        for index, share in shares.items():
+            setups = {
+                request.prompt_uid: episodes[request.prompt_uid] for request in share if request.prompt_uid in episodes
+            }
+            self._submitted[self._workers[index].submit.remote(share, setups)] = (index, len(share))
+            self._ask_for_slices(index)
 
     def poll(self, timeout_s: float) -> list[Completion]:
         """Completions that are over by now (`ContinuousPolicy`)."""

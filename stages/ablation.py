@@ -1,9 +1,10 @@
 """`fourstage ablate`: makes the runs of an ablation one after the other in one set of services, then the tables.
 
     ABLATION/.lock, ablation.json            the plan as it stood
-    ABLATION/stages/<stage>-<key>/           every stage output once, whichever variants have it
+    ABLATION/stages/<stage>-<key>/           every stage output once, whichever variants have it; with `stages_of` they
+                                             lie in that folder instead
     ABLATION/variants/<variant>-seed<n>/     each run with its configuration, metrics, summary and report
-    ABLATION/tables/variants.*               the variants side by side: md, csv, json, tex
+    ABLATION/tables/variants.*               the variants side by side: md, csv, json, tex, and as a figure: png
     ABLATION/tables/stages-<variant>.*       the stages of one variant side by side
 
 A stage is made, resumed or reused as in any run, so an interrupted ablation goes on with the same command. A variant
@@ -12,10 +13,11 @@ that cannot be finished, for its policy collapsed or its filters left nothing, i
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,6 +27,7 @@ from configs.load import to_dict
 from data.files import atomic_write, read_json, write_json
 from data.records import UserError
 from evals.ablation import AblationTable, Column, Cost, Measured, ablation_table, with_baselines
+from evals.ablation_figure import figure_png, scores_figure
 from evals.ablation_formats import FORMATS
 from evals.evaluate import BenchmarkConfig, category_of
 from evals.measurement import BOOTSTRAP_SEED
@@ -32,6 +35,7 @@ from evals.summary import BenchmarkResult
 from learner.checkpoint import read_manifest
 from rewards.registry import get_task
 from stages.ablation_config import AblationConfig, PlannedRun, plan_ablation, plan_summary, planned_outputs
+from stages.metrics_sinks import require_trackers
 from stages.pipeline import PlannedStage
 from stages.progress import Progress, format_duration
 from stages.run import run_all
@@ -60,9 +64,10 @@ def run_ablation(
     plan = plan_ablation(config)
     for planned in plan:  # what would stop a variant later on had better stop the ablation now
         check_task_needs(planned.config, planned.config.stages)
+        require_trackers(planned.config.tracking)
     folder = Path(config.run_dir)
     num_parts = sum(2 * len(run.stages) + (run.config.embedded_preference is not None) for run in plan)
-    with RunDir(folder).lock(), Progress(num_parts, plain=plain) as progress:
+    with _locked({folder.resolve(), config.stages_home.path.resolve()}), Progress(num_parts, plain=plain) as progress:
         write_json(folder / "ablation.json", [output.row() for output in planned_outputs(plan)])
         progress.say(f"ablation {config.name}: {plan_summary(planned_outputs(plan))}")
         services = make_services(plan[0].config, folder, progress)
@@ -73,8 +78,19 @@ def run_ablation(
         tables = ablation_tables(config, [run for run in plan if run.title not in failed])
         for name, table in tables.items():
             write_table(folder / "tables", name, table)
+        if (variants := tables.get("variants")) is not None and variants.rows:
+            atomic_write(folder / "tables" / "variants.png", figure_png(scores_figure(variants)))
         progress.say(f"tables: {folder / 'tables'}")
     return Outcome(tables, failed)
+
+
+@contextlib.contextmanager
+def _locked(folders: Iterable[Path]) -> Iterator[None]:
+    """The locks of all folders that the runs write into, taken in one order whoever takes them."""
+    with contextlib.ExitStack() as stack:
+        for folder in sorted(folders):
+            stack.enter_context(RunDir(folder).lock())
+        yield
 
 
 def write_table(folder: Path, name: str, table: AblationTable) -> None:
@@ -210,7 +226,8 @@ def ablation_tables(config: AblationConfig, runs: Sequence[PlannedRun]) -> dict[
     columns = [_variant_column(config, variant, found, by_variant) for variant, found in by_variant.items()]
     tables = {"variants": table(f"Ablation {config.name}: variants", columns)}
     for variant, found in by_variant.items():
-        stages = [column for name in found[0].config.stages if (column := _stage_column(name, found)).measured]
+        columns = [_stage_column(config, name, found) for name in found[0].config.stages]
+        stages = [column for column in columns if column.measured]
         tables[f"stages-{variant}"] = table(f"Ablation {config.name}: stages of {variant}", with_baselines(stages))
     return tables
 
@@ -222,21 +239,22 @@ def _variant_column(
     baseline = config.baseline(variant)
     costs = [_summed([_cost(stage) for stage in run.stages if stage.name != "base"]) for run in runs]
     last = [(run, run.stages[-1]) for run in runs]
-    return Column(variant, _measured(last), _mean(costs), baseline if baseline in known else None)
+    return Column(variant, _measured(config, last), _mean(costs), baseline if baseline in known else None)
 
 
-def _stage_column(name: str, runs: Sequence[PlannedRun]) -> Column:
+def _stage_column(config: AblationConfig, name: str, runs: Sequence[PlannedRun]) -> Column:
     found = [(run, stage) for run in runs for stage in run.stages if stage.name == name]
-    return Column(name, _measured(found), _mean([_cost(stage) for _, stage in found]))
+    return Column(name, _measured(config, found), _mean([_cost(stage) for _, stage in found]))
 
 
-def _measured(stages: Sequence[tuple[PlannedRun, PlannedStage]]) -> tuple[Measured, ...]:
-    """The results of one stage with every seed, benchmark by benchmark."""
+def _measured(config: AblationConfig, stages: Sequence[tuple[PlannedRun, PlannedStage]]) -> tuple[Measured, ...]:
+    """The results of one stage with every seed, benchmark by benchmark, with its separate scores if they are wanted."""
     scores: dict[tuple[str, str, Any], dict[int, dict[str, float]]] = {}
     for run, stage in stages:
-        for result in _results(run, stage):
+        for part, result in _results(run, stage, separate_scores=config.separate_scores):
             area = _area(run.config.evaluation.benchmarks[result.benchmark])
-            by_seed = scores.setdefault((area, result.benchmark, result.mode), {})
+            line = result.benchmark if part is None else f"{result.benchmark}: {part}"
+            by_seed = scores.setdefault((area, line, result.mode), {})
             by_seed[run.seed] = dict(zip(result.prompt_uids, result.per_prompt, strict=True))
     return tuple(Measured(*place, by_seed) for place, by_seed in scores.items())
 
@@ -251,9 +269,18 @@ def _area(benchmark: BenchmarkConfig) -> str:
     return get_task(get_benchmark(benchmark.standard).task).area
 
 
-def _results(run: PlannedRun, stage: PlannedStage) -> list[BenchmarkResult]:
+def _results(
+    run: PlannedRun, stage: PlannedStage, *, separate_scores: bool
+) -> list[tuple[str | None, BenchmarkResult]]:
+    """The results of a stage, each with the name of its part; None for the score itself."""
     path = evaluation_file(stage.folder, to_dict(run.config.evaluation), stage.key, run.seed)
-    return [result_of_record(row) for row in read_json(path)["results"]] if path.exists() else []
+    if not path.exists():
+        return []
+    record = read_json(path)
+    found: list[tuple[str | None, BenchmarkResult]] = [(None, result_of_record(row)) for row in record["results"]]
+    if separate_scores:
+        found += [(row["part"], result_of_record(row["result"])) for row in record["parts"]]
+    return found
 
 
 def _cost(stage: PlannedStage) -> Cost:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from configs.load import ABLATIONS, find_recipe, load_changed, load_config
 from data.records import UserError
+from evals.evaluate import held_out_settings
 from stages.pipeline import PlannedStage, plan_stages
 from stages.run_config import STAGES, RunConfig
 from stages.run_dir import RunDir
@@ -28,7 +29,6 @@ _FIXED: Mapping[str, str] = {
     "run_dir": "set `run_dir` of the ablation",
     "name": "the name of the variant serves",
     "stages": "use leave_out or until",
-    "evaluation": "all variants are measured alike; set it under `set` of the ablation",
 }
 """What a variant may not change, and what to do instead."""
 
@@ -39,7 +39,8 @@ class VariantConfig:
 
     `set` is merged with the recipe's settings, key by key; `replace` takes the place of what the recipe has at a key,
     such as another mixture of data. Keys of both may be dotted. `against` names the variant that the table compares
-    this one with; null: the one before.
+    this one with; null: the one before. Settings of `evaluation` that leave the held-out prompts as they are (sampling,
+    budgets, limits) change no stage, so that a variant of nothing else costs an evaluation.
     """
 
     leave_out: tuple[str, ...] = ()
@@ -78,6 +79,8 @@ class VariantConfig:
 class AblationConfig:
     """Variants of `recipe`, each run with every seed. `set` holds for all of them, the recipe's evaluation included.
 
+    `stages_of` is the folder of another ablation or run, whose stage outputs are used and added to; null: this one has
+    its own. With `separate_scores` the table also has lines for the parts of a benchmark's score (`evals.part_scores`).
     The table's intervals have this `confidence`; a difference is significant when its p-value, corrected for all
     differences of the table, is at most `alpha`. The smallest p-value is 2 / (`num_resamples` + 1), so that a table
     of m differences needs more than 2 m / `alpha` resamples.
@@ -86,12 +89,14 @@ class AblationConfig:
     name: str
     recipe: str
     run_dir: str = "runs/ablate-${name}"
+    stages_of: str | None = None
     seeds: tuple[int, ...] = (0,)
     set: dict[str, Any] = field(default_factory=dict)
     variants: dict[str, VariantConfig]
     confidence: float = 0.95
     alpha: float = 0.05
     num_resamples: int = 20_000
+    separate_scores: bool = False
 
     def validate(self) -> None:
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
@@ -116,6 +121,11 @@ class AblationConfig:
                 raise UserError(f"{field_name}: {getattr(self, field_name)} must lie between 0 and 1")
         if self.num_resamples < 1:
             raise UserError(f"num_resamples: {self.num_resamples} must be 1 or more")
+
+    @property
+    def stages_home(self) -> RunDir:
+        """The run directory that holds the stage outputs of all variants."""
+        return RunDir(RunDir(self.stages_of or self.run_dir).shared_path)
 
     def baseline(self, variant: str) -> str | None:
         """The variant that this one is compared with; None for the first."""
@@ -177,13 +187,19 @@ def _variant_config(config: AblationConfig, recipe: RunConfig, name: str) -> Run
             f"variants.{name}: it ends with {stages[-1]}, on which nothing is measured; add the stage to "
             "set.evaluation.stages and to the `stages` of a benchmark, or end the variant with another stage"
         )
+    if held_out_settings(changed.evaluation) != held_out_settings(recipe.evaluation):
+        raise UserError(
+            f"variants.{name}: evaluation: it has other held-out prompts, which every stage keeps out of its data, so "
+            "that no stage would be shared and no score paired; set task, file, levels and num_prompts of a benchmark, "
+            "seed and decontamination_ngram under `set` of the ablation"
+        )
     return changed
 
 
 def _planned_run(config: AblationConfig, changed: RunConfig, name: str, seed: int) -> PlannedRun:
     folder = Path(config.run_dir) / "variants" / f"{name}-seed{seed}"
     final = dataclasses.replace(changed, name=f"{config.name}-{name}", run_dir=str(folder), seed=seed)
-    return PlannedRun(name, seed, final, tuple(plan_stages(final, RunDir(config.run_dir), final.stages)))
+    return PlannedRun(name, seed, final, tuple(plan_stages(final, config.stages_home, final.stages)))
 
 
 # ---- what there is to do

@@ -27,7 +27,7 @@ from data.records import Completion, Prompt, ScoredCompletion, ScoredGroup
 from rewards.registry import get_task
 from rewards.scorer import ScoringBatch
 from rollout.buffer import RolloutBuffer
-from rollout.policy import ContinuousPolicy
+from rollout.policy import ContinuousPolicy, GenerationRequest
 from stages.rollout_collection import RolloutPlan
 from stages.rollouts import Rollouts, error_examples, gate_mode, score_request
 from stages.step_clock import StepClock
@@ -159,25 +159,28 @@ class AsyncRollouts:
 
     def _begin_groups(self) -> None:
         """Begin the groups for which bound and engines have room."""
-        group_size = self.plan.config.group_size
-        while self.policy.num_in_flight + group_size <= max(self.policy.capacity, group_size):
-            ticket = self.buffer.next_ticket(self.version)
-            if ticket is None:
-                return
-            self._begin(ticket)
+        size = self.plan.config.group_size
+        room = max(self.policy.capacity, size) - self.policy.num_in_flight
+        requests: list[GenerationRequest] = []
+        prompts: list[Prompt] = []
+        while len(requests) + size <= room and (ticket := self.buffer.next_ticket(self.version)) is not None:
+            prompt, asked = self._begin(ticket)
+            prompts.append(prompt)
+            requests += asked
+        if requests:
+            self.policy.submit(requests, episodes=self.plan.services.episode_setups(prompts))
 
-    def _begin(self, ticket: int) -> None:
+    def _begin(self, ticket: int) -> tuple[Prompt, list[GenerationRequest]]:
+        """A group in flight: its prompt, named after the group, and what to ask of the engines."""
         plan = self.plan
-        step, position = divmod(ticket, plan.groups_per_step)
-        prompt = plan.batch(step)[position]
+        prompt, step = plan.prompt(ticket), ticket // plan.groups_per_step
         # The same prompt of two passes may be in flight at once: requests are named after their group.
         name = f"{prompt.uid}@{ticket}"
         requests = [dataclasses.replace(request, prompt_uid=name) for request in plan.requests([prompt], step)]
         is_rated = get_task(prompt.task).reward_type == "preference_model"
         batch = plan.services.scorer.begin(num_preference=len(requests) if is_rated else None)
         self._sampling[name] = (ticket, _Group(prompt, len(requests), batch))
-        episodes = plan.services.episode_setups([dataclasses.replace(prompt, uid=name)])
-        self.policy.submit(requests, episodes=episodes)
+        return dataclasses.replace(prompt, uid=name), requests
 
     def _check_errors(self, groups: Sequence[ScoredGroup]) -> None:
         items = [item for group in groups for item in group.scored]

@@ -56,6 +56,13 @@ class TrackingConfig:
     mlflow: MlflowConfig | None = None
 
 
+def require_trackers(config: TrackingConfig) -> None:
+    """Raise UserError naming the package that a tracker of this configuration lacks; nothing is opened."""
+    for wanted, tool in ((config.tensorboard, "tensorboard"), (config.wandb, "wandb"), (config.mlflow, "mlflow")):
+        if wanted:
+            _library(tool)
+
+
 class MetricsSink(Protocol):
     """Takes the metrics of one run, stage after stage."""
 
@@ -110,7 +117,7 @@ class TensorBoardSink:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._writers = _imported("torch.utils.tensorboard", package="tensorboard", setting="tensorboard", off="false")
+        self._writers = _library("tensorboard")
         self._writer: Any = None
 
     def begin_stage(self, stage: str, *, key: str, first_step: int) -> None:
@@ -137,7 +144,7 @@ class WandbSink:
 
     def __init__(self, config: WandbConfig | None, *, run_dir: Path, name: str, settings: Mapping[str, Any]) -> None:
         assert config is not None
-        wandb = _imported("wandb", package="wandb", setting="wandb", off="null")
+        wandb = _library("wandb")
         ids = _RunIds(run_dir)
         self._run = wandb.init(
             project=config.project, entity=config.entity, mode=config.mode, name=name, dir=str(run_dir),
@@ -162,7 +169,7 @@ class MlflowSink:
 
     def __init__(self, config: MlflowConfig | None, *, run_dir: Path, name: str, settings: Mapping[str, Any]) -> None:
         assert config is not None
-        self._mlflow = _imported("mlflow", package="mlflow", setting="mlflow", off="null")
+        self._mlflow = _library("mlflow")
         if config.tracking_uri is not None:
             self._mlflow.set_tracking_uri(config.tracking_uri)
         self._mlflow.set_experiment(config.experiment)
@@ -199,11 +206,16 @@ class _RunIds:
             write_json(self._file, {**known, tool: run_id})
 
 
-def _imported(module: str, *, package: str, setting: str, off: str) -> Any:
+_MODULES = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
+"""What is imported for each tool; the tool, its setting and its package have one name."""
+
+
+def _library(tool: str) -> Any:
     try:
-        return importlib.import_module(module)
+        return importlib.import_module(_MODULES[tool])
     except ImportError as error:
+        off = "false" if tool == "tensorboard" else "null"
         raise UserError(
-            f"tracking.{setting}: the package {package!r} is not installed ({error}); run `pip install {package}`, or "
-            f"set tracking.{setting}={off}"
+            f"tracking.{tool}: the package {tool!r} is not installed ({error}); run `pip install {tool}`, or "
+            f"set tracking.{tool}={off}"
         ) from error

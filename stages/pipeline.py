@@ -22,7 +22,7 @@ from data.files import read_json, read_rows, require_free_space
 from data.model_folder import require_model_folder
 from data.records import Prompt, UserError
 from data.tokenizer import contract, require_chat_tokens
-from evals.evaluate import held_out_prompts
+from evals.evaluate import held_out_prompts, held_out_settings
 from learner.checkpoint import (
     CheckpointError,
     Manifest,
@@ -100,11 +100,7 @@ def stage_key(config: RunConfig, name: str, parent_key: str | None) -> str:
             "parent": parent_key,
             "seed": config.seed,
             "queries": to_dict(config.cold_start.queries) if name in ("reasoning_rl", "thinking_fusion") else None,
-            "held_out": {
-                "benchmarks": to_dict(config.evaluation)["benchmarks"],
-                "seed": config.evaluation.seed,
-                "ngram": config.evaluation.decontamination_ngram,
-            },
+            "held_out": held_out_settings(config.evaluation),
             "engine": {"dtype": config.rollout.engine.dtype, "max_model_len": config.rollout.engine.max_model_len},
             "episodes": to_dict(config.rollout.episodes),
             "judge": judge_identity(config.judge) if name in ("reasoning_rl", "general_rl") else None,

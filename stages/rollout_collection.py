@@ -28,10 +28,13 @@ R = TypeVar("R")
 def batch_of_step(prompts: Sequence[Prompt], step: int, *, size: int, seed: int) -> list[Prompt]:
     """The prompts of one step: passes over all prompts, each shuffled anew; a function of its arguments alone."""
     size = min(size, len(prompts))
-    per_pass = len(prompts) // size
-    epoch, position = divmod(step, per_pass)
-    order = _order_of_pass(len(prompts), seed, epoch)
-    return [prompts[index] for index in order[position * size : (position + 1) * size]]
+    return [prompt_of_step(prompts, step, position, size=size, seed=seed) for position in range(size)]
+
+
+def prompt_of_step(prompts: Sequence[Prompt], step: int, position: int, *, size: int, seed: int) -> Prompt:
+    """One prompt of `batch_of_step`, at no more cost than its own; `size` is at most the number of prompts."""
+    epoch, step_of_pass = divmod(step, len(prompts) // size)
+    return prompts[_order_of_pass(len(prompts), seed, epoch)[step_of_pass * size + position]]
 
 
 @lru_cache(maxsize=4)
@@ -57,7 +60,12 @@ class RolloutPlan:
         return min(self.config.prompts_per_step, len(self.prompts))
 
     def batch(self, step: int) -> list[Prompt]:
-        return batch_of_step(self.prompts, step, size=self.config.prompts_per_step, seed=self.context.seed)
+        return batch_of_step(self.prompts, step, size=self.groups_per_step, seed=self.context.seed)
+
+    def prompt(self, ticket: int) -> Prompt:
+        """The prompt of the run's group number `ticket`."""
+        step, position = divmod(ticket, self.groups_per_step)
+        return prompt_of_step(self.prompts, step, position, size=self.groups_per_step, seed=self.context.seed)
 
     def requests(self, prompts: Sequence[Prompt], step: int) -> list[GenerationRequest]:
         return build_requests(

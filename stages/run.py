@@ -227,6 +227,7 @@ def _evaluated(
     )
     record = {
         "results": [dataclasses.asdict(result) for result in found.results],
+        "parts": [{"part": part, "result": dataclasses.asdict(result)} for part, result in found.parts],
         "rollouts": list(found.rollouts),
         "median_thinking_tokens": found.median_thinking_tokens,
         "tokens": found.num_tokens,

@@ -141,9 +141,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 def watch(run_dir: Path, config: WatchConfig) -> None:
     """Serve the page of a run until Ctrl-C or SIGTERM; prints its address first."""
     with WatchServer(run_dir, config) as server:
-        print(f"watching {run_dir} at {server.url} (Ctrl-C ends)", flush=True)
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
+            print(f"watching {run_dir} at {server.url} (Ctrl-C ends)", flush=True)  # who reads it may end this at once
             server.serve_forever(poll_interval=0.2)
         except KeyboardInterrupt:
             print("stopped watching; the run goes on", flush=True)

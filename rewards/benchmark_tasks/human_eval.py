@@ -11,7 +11,8 @@ Guard: code and asserts never share a process.
 3. The test runs again, each call being answered with the value that came out.
 
 The dataset's own code runs in sandboxes too, since a downloaded file is nobody's promise. A verdict holds for the
-recorded arguments: a test that asks something else the second time is an error, not a wrong answer.
+recorded arguments: a test that asks something else the second time is an error, not a wrong answer. Messages of asserts
+are taken out of the test first (`without_messages`).
 
 Departures: an answer is a chat message, so the last fenced block that defines the function is taken (the harness, made
 for completions, takes the text as it is, and so does this one without a fence); a function that returns what is no
@@ -20,6 +21,7 @@ plain data fails; 3 processor seconds for all calls, as published, with more on 
 
 from __future__ import annotations
 
+import ast
 import functools
 import json
 import re
@@ -90,10 +92,27 @@ def program_of(answer: str, problem: Mapping[str, str]) -> str:
 
 
 @functools.lru_cache(maxsize=256)
+def without_messages(test: str) -> str:
+    """A test whose asserts say nothing when they fail.
+
+    A message is made after its assert has failed, and some call the function once more to show what came out: a call
+    that nothing is recorded for, and that decides nothing. Raises ValueError for a test that is no Python.
+    """
+    try:
+        tree = ast.parse(test)
+    except SyntaxError as error:
+        raise ValueError(f"the test is no Python: {error}") from error
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assert):
+            node.msg = None
+    return ast.unparse(tree)
+
+
+@functools.lru_cache(maxsize=256)
 def recorded_calls(problem_json: str) -> tuple[Any, ...]:
     """The arguments of each call that a problem's test makes. ValueError for a test that its own solution fails."""
     problem = json.loads(problem_json)
-    code = f"{problem['prompt']}{problem['canonical_solution']}\n{problem['test']}\n{_RECORD}"
+    code = f"{problem['prompt']}{problem['canonical_solution']}\n{without_messages(problem['test'])}\n{_RECORD}"
     report = call_function(code, "_record", [[problem["entry_point"]]], limits=LIMITS)
     outcome = report.outcomes[0] if report.outcomes else None
     if not isinstance(outcome, Returned):
@@ -115,7 +134,7 @@ def failure(program: str, problem: Mapping[str, str]) -> str | None:
         (True, outcome.value) if isinstance(outcome, Returned) else (False, outcome.error)
         for outcome in report.outcomes
     ]
-    code = f"{problem['prompt']}{problem['canonical_solution']}\n{problem['test']}\n{_REPLAY}"
+    code = f"{problem['prompt']}{problem['canonical_solution']}\n{without_messages(problem['test'])}\n{_REPLAY}"
     replayed = call_function(code, "_replay", [[calls, outcomes]], limits=LIMITS)
     verdict = replayed.outcomes[0] if replayed.outcomes else None
     if not isinstance(verdict, Returned) or verdict.value == "asked":
@@ -170,6 +189,11 @@ TASK = Task(
     ),
     known_bad=(
         _example("```python\ndef root(n):\n    return 4 if n == 16 else 5\n```", "wrong on one assert"),
+        Example(
+            "```python\ndef root(n):\n    return 5\n```",
+            _PROBLEM | {"test": "def check(candidate):\n    assert candidate(16) == 4, str(candidate(15))\n"},
+            note="a test whose message calls the function",
+        ),
         _example("```python\ndef root(n):\n    import os\n    os._exit(0)\n```", "exit code 0"),
         _example(
             "```python\ndef root(n):\n    return type('E', (), {'__eq__': lambda s, o: True})()\n```",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from data.chat import STOP_THINKING
 from data.records import Completion, Prompt, Score, UserError, VersionSpan
 from evals.evaluate import (
     BenchmarkConfig,
@@ -165,6 +166,27 @@ def test_the_mean_is_over_prompts_of_the_means_over_their_samples() -> None:
     assert (result.n, result.num_samples, result.error_count) == (20, 80, 0)
     assert result.low <= result.mean <= result.high
     assert [uid.removesuffix("@thinking") for uid in result.prompt_uids] == [prompt.uid for prompt in prompts]
+
+
+def test_separate_scores_are_averaged_over_the_completions_that_have_them() -> None:
+    """Every other sum is stopped in its second step; of those half are finished in the head, half read off."""
+    asked: list[str] = []
+
+    def answer(prompt: str, request: GenerationRequest) -> str:
+        asked.append(prompt)
+        terms = [int(term) for term in re.findall(r"Compute ([\d +]+)\.", prompt)[-1].split(" + ")]
+        if len(asked) % 2:
+            return f"<think>\nabc\n</think>\n\n{sum(terms)}"
+        partial = terms[0] + terms[1]
+        given = sum(terms) if len(asked) % 4 else partial
+        return f"<think>\n{terms[0]}+{terms[1]}={partial}\n{partial}{STOP_THINKING}{given}"
+
+    sums = BenchmarkConfig(task="arithmetic", levels=(0,), num_prompts=8, modes=("thinking",))
+    found = measured(Policy(answer), config({"sums": sums}))
+    assert [(part, r.benchmark, r.mode, r.mean, r.n, r.error_count) for part, r in found.parts] == [
+        ("coherent", "sums", "thinking", 0.5, 4, 0), ("read_off", "sums", "thinking", 0.5, 4, 0),
+    ]  # fmt: skip
+    assert all(set(result.prompt_uids) < set(found.results[0].prompt_uids) for _, result in found.parts)
 
 
 def test_a_failed_verifier_is_counted_and_leaves_the_mean() -> None:

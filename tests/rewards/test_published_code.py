@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.benchmark_tasks.human_eval import program_of
+from rewards.benchmark_tasks.human_eval import program_of, without_messages
 from rewards.benchmark_tasks.program_tests import IMPORTS, same_output
 from rewards.code_answers import fenced_blocks, last_fenced_block
 
@@ -79,3 +79,10 @@ def test_the_imports_of_the_harness_compile_and_are_all_there() -> None:
     assert IMPORTS.startswith("from string import *\nfrom re import *\n")
     assert IMPORTS.endswith("import json\nsys.setrecursionlimit(50000)\n")
     assert IMPORTS.count("\n") == 18 + 16 + 1
+
+
+def test_messages_of_asserts_are_taken_out_and_nothing_else() -> None:
+    test = 'def check(f):\n    assert f(1) == 2, "got " + str(f(1))\n    for n in (3, 4):\n        assert f(n)\n'
+    assert without_messages(test) == "def check(f):\n    assert f(1) == 2\n    for n in (3, 4):\n        assert f(n)"
+    with pytest.raises(ValueError, match="the test is no Python"):
+        without_messages("def check(f):\n    assert\n")

@@ -7,21 +7,26 @@ real ones. The real engine is in `tests/integration/test_ablation.py`.
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from data.chat import STOP_THINKING
 from data.records import UserError
 from evals.evaluate import BenchmarkConfig
 from learner.checkpoint import read_manifest
+from rollout.policy import GenerationRequest
 from stages.ablation import Outcome, Pace, _area, run_ablation
 from stages.ablation_config import AblationConfig, load_ablation, plan_ablation, planned_outputs
 from stages.pipeline import Pipeline
 from stages.progress import Progress
-from stages.run_config import RunConfig
+from stages.run_config import STAGES, RunConfig
 from stages.run_dir import RunDir
 from tests.data.byte_tokenizer import byte_tokenizer
 from tests.learner.tiny_models import plain_model, save_tiny_model
@@ -63,6 +68,7 @@ class Workshop:
         self.started = self.closed = 0
         self.fail_at: dict[str, BaseException] = {}
         self.num_evaluations = 0
+        self.answer: Callable[[GenerationRequest], str] = lambda request: "<think>\nx\n</think>\n\n\\boxed{1}"
 
     def services(self, config: RunConfig, run_dir: Path, progress: Progress) -> Any:
         workshop = self
@@ -81,7 +87,7 @@ class Workshop:
             def close(self) -> None:
                 workshop.closed += 1
 
-        services = Counting(lambda request: "<think>\nx\n</think>\n\n\\boxed{1}")
+        services = Counting(lambda request: workshop.answer(request))
         services.progress = progress  # type: ignore[attr-defined]
         services.learner = Exporter(self.model)
         return services
@@ -182,6 +188,48 @@ def test_a_new_variant_of_a_finished_ablation_makes_its_own_stages_alone(worksho
     assert workshop.order == ["general_rl"]
 
 
+def test_variants_that_are_only_measured_otherwise_run_no_stage_again(workshop: Workshop, tmp_path: Path) -> None:
+    variants = {
+        "full": {},
+        "budget": {"set": {"evaluation.benchmarks.arithmetic.thinking_budget": 8}},
+        "longer": {"set": {"evaluation.thinking.max_tokens": 128}},
+    }
+    outcome = workshop.run(ablation(tmp_path, variants, "set.evaluation.stages=[general_rl]", *EVALUATION))
+    assert Counter(workshop.order) == dict.fromkeys(STAGES, 1)
+    assert workshop.num_evaluations == 3  # the one checkpoint, in each of three ways
+    table = outcome.tables["variants"]
+    assert [column.name for column in table.columns] == list(variants)
+    assert {len(row.cells) for row in table.rows if None not in row.cells} == {3}
+
+
+def test_an_ablation_with_the_stages_of_another_makes_only_what_that_one_lacks(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    workshop.run(ablation(tmp_path, {"full": {}}, *EVALUATION))
+    tables = {path.name: path.read_bytes() for path in (tmp_path / "run/tables").iterdir()}
+    workshop.order.clear()
+    variants = {"full": {}, "no_fusion": {"leave_out": ["thinking_fusion"]}}
+    config = ablation(
+        tmp_path, variants, f"stages_of={tmp_path / 'run'}", f"run_dir={tmp_path / 'second'}", *EVALUATION
+    )
+    workshop.run(config)
+    assert workshop.order == ["general_rl"]
+    assert len(list((tmp_path / "run/stages").iterdir())) == 6
+    assert not (tmp_path / "second/stages").exists()
+    assert (tmp_path / "second/variants/full-seed0/stages").resolve() == tmp_path / "run/stages"
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run/tables").iterdir()} == tables
+    assert (tmp_path / "second/tables/variants.md").exists()
+
+
+def test_the_folder_whose_stages_are_used_is_held_as_well(workshop: Workshop, tmp_path: Path) -> None:
+    config = ablation(tmp_path, {"full": {}}, f"stages_of={tmp_path / 'home'}", *EVALUATION)
+    with RunDir(tmp_path / "home").lock(), pytest.raises(UserError, match=r"home is in use"):
+        workshop.run(config)
+    assert workshop.order == []
+    workshop.run(ablation(tmp_path, {"full": {"until": "base"}}, f"stages_of={tmp_path / 'run'}", *EVALUATION))
+    assert workshop.order == ["base"]  # its own folder, named: one lock is enough
+
+
 # ---------------------------------------------------------------------------------------------- what goes wrong
 
 
@@ -204,6 +252,16 @@ def test_a_variant_that_cannot_be_finished_is_named_and_the_others_go_on(
     assert "warning: full, seed 0: not finished: reasoning_rl: the policy collapsed" in capsys.readouterr().err
     table = outcome.tables["variants"]
     assert [(column.name, column.baseline) for column in table.columns] == [("no_reasoning_rl", None)]
+
+
+def test_a_missing_package_stops_the_ablation_before_it_begins(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were not installed
+    config = ablation(tmp_path, {"full": {}}, "set.tracking.wandb.project=mine", *EVALUATION)
+    with pytest.raises(UserError, match=r"tracking\.wandb: the package 'wandb' is not installed"):
+        workshop.run(config)
+    assert workshop.started == 0
 
 
 def test_what_is_no_fault_of_a_variant_stops_the_ablation(workshop: Workshop, tmp_path: Path) -> None:
@@ -250,7 +308,8 @@ def test_the_tables_have_variants_and_stages_with_their_cost(workshop: Workshop,
     outcome = workshop.run(ablation(tmp_path, VARIANTS, "seeds=[0,1]", *EVALUATION))
     assert set(outcome.tables) == {"variants", *(f"stages-{name}" for name in VARIANTS)}
     written = sorted(path.name for path in (tmp_path / "run/tables").iterdir())
-    assert written == sorted(f"{name}.{ending}" for name in outcome.tables for ending in ("md", "csv", "json", "tex"))
+    tables = [f"{name}.{ending}" for name in outcome.tables for ending in ("md", "csv", "json", "tex")]
+    assert written == sorted(["variants.png", *tables])
     variants = outcome.tables["variants"]
     assert [(column.name, column.baseline) for column in variants.columns] == [
         ("full", None), ("no_reasoning_rl", "full"), ("replay", "full"), ("ladder", "replay"),
@@ -273,6 +332,30 @@ def test_the_tables_have_variants_and_stages_with_their_cost(workshop: Workshop,
         ("base", None, 100.0), ("cold_start", "base", 100.0), ("thinking_fusion", "cold_start", 100.0),
         ("general_rl", "thinking_fusion", 100.0),
     ]  # fmt: skip
+
+
+def test_separate_scores_have_lines_of_their_own_when_they_are_asked_for(workshop: Workshop, tmp_path: Path) -> None:
+    workshop.answer = stopped_after_one_step
+    variants = {"base": {"until": "base"}}
+    plain = workshop.run(ablation(tmp_path, variants, *EVALUATION)).tables["variants"]
+    table = workshop.run(ablation(tmp_path, variants, "separate_scores=true", *EVALUATION)).tables["variants"]
+    assert workshop.num_evaluations == 1  # they were measured the first time, too
+    assert not any(":" in row.benchmark for row in plain.rows)
+    cells = {(row.area, row.benchmark, row.mode): row.cells[0] for row in table.rows if ":" in row.benchmark}
+    found = {place: (c.estimate.mean, c.estimate.num_prompts) for place, c in cells.items() if c is not None}
+    assert found == {
+        ("reasoning", "arithmetic: coherent", "thinking"): (1.0, 12),
+        ("reasoning", "arithmetic: read_off", "thinking"): (0.0, 12),
+    }
+
+
+def stopped_after_one_step(request: GenerationRequest) -> str:
+    """The right sum; in thinking mode after thinking that was stopped in its second step."""
+    question = byte_tokenizer().decode(request.prompt_token_ids)
+    terms = [int(term) for term in re.findall(r"Compute ([0-9 +]+)\.", question)[-1].split(" + ")]
+    if question.endswith("</think>\n\n"):
+        return str(sum(terms))
+    return f"<think>\n{terms[0]}+{terms[1]}={terms[0] + terms[1]}\n{terms[0]}{STOP_THINKING}{sum(terms)}"
 
 
 def test_a_benchmark_stands_under_its_category_else_under_the_area_of_what_scores_it() -> None:

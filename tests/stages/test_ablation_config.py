@@ -22,6 +22,7 @@ from stages.ablation_config import (
     planned_outputs,
 )
 from stages.run_config import STAGES
+from stages.run_dir import RunDir
 
 MICRO = Path(__file__).resolve().parents[1] / "integration" / "micro.yaml"
 
@@ -96,6 +97,28 @@ def test_replaced_data_are_not_merged_with_the_recipes(tmp_path: Path) -> None:
     assert list(other) == ["mode_flags"]
 
 
+def test_variants_that_are_only_measured_otherwise_share_every_stage(tmp_path: Path) -> None:
+    variants = {
+        "full": {},
+        "budget": {"set": {"evaluation.benchmarks.arithmetic.thinking_budget": 8}},
+        "longer": {"set": {"evaluation.thinking.max_tokens": 128}},
+    }
+    config = ablation(tmp_path, variants)
+    assert len({tuple(stages.items()) for stages in keys(config).values()}) == 1
+    full, budget, longer = (run.config.evaluation for run in plan_ablation(config))
+    assert [item.benchmarks["arithmetic"].thinking_budget for item in (full, budget, longer)] == [None, 8, None]
+    assert [item.thinking.max_tokens for item in (full, budget, longer)] == [64, 64, 128]
+
+
+def test_the_stages_of_another_folder_are_used_wherever_they_lie(tmp_path: Path) -> None:
+    home, run = tmp_path / "home", tmp_path / "run"
+    config = ablation(tmp_path, {"a": {}}, f"stages_of={run}", f"run_dir={home}")
+    assert {stage.folder.parent for stage in plan_ablation(config)[0].stages} == {run / "stages"}
+    assert Path(plan_ablation(config)[0].config.run_dir) == home / "variants/a-seed0"
+    RunDir(run).share_stages(tmp_path / "elsewhere")  # and that folder has them from a third one
+    assert {stage.folder.parent for stage in plan_ablation(config)[0].stages} == {tmp_path / "elsewhere/stages"}
+
+
 def test_every_run_has_a_folder_of_its_own_and_all_share_that_of_the_stages(tmp_path: Path) -> None:
     runs = plan_ablation(ablation(tmp_path, {"a": {}, "b": {"until": "cold_start"}}, "seeds=[0,1]"))
     assert [Path(run.config.run_dir) for run in runs] == [
@@ -139,7 +162,6 @@ def test_a_variant_is_compared_with_the_one_before_or_the_one_it_names(tmp_path:
             "variants.a: until: 'reasoning_rl' is left out",
         ),
         ({"a": {"set": {"seed": 1}}}, {}, "variants.a: set.seed: a variant cannot change it; list `seeds`"),
-        ({"a": {"set": {"evaluation.seed": 1}}}, {}, "variants.a: set.evaluation.seed: a variant cannot change it"),
         ({"a": {"replace": {"stages": []}}}, {}, "variants.a: replace.stages: a variant cannot change it; use"),
         ({"a b": {}}, {}, "variants.a b: it names a folder"),
         ({}, {}, "variants: name at least one"),
@@ -170,6 +192,15 @@ def test_an_ablation_that_makes_no_sense_is_refused_when_it_is_read(
             "set.stages: not for all variants at once",
         ),
         ({"a": {"until": "base"}}, {"set": {"evaluation.stages": ["general_rl"]}}, "variants.a: it ends with base"),
+        ({"a": {"set": {"evaluation.seed": 1}}}, {}, "variants.a: evaluation: it has other held-out prompts"),
+        (
+            {"a": {}, "b": {"set": {"evaluation.benchmarks.arithmetic.num_prompts": 17}}}, {},
+            "variants.b: evaluation: it has other held-out prompts",
+        ),
+        (
+            {"a": {"set": {"evaluation.benchmarks.more": {"task": "length"}}}}, {},
+            "variants.a: evaluation: it has other held-out prompts",
+        ),
         (
             {"a": {"set": {"reasoning_rl.rl.learner": {"loss": "grpo", "loss_config": None}}}}, {},
             "variants.a: reasoning_rl.rl: learner.loss: 'grpo' has kl_coef 0.04, and no stage holds a reference model",
@@ -198,7 +229,10 @@ def test_a_stage_that_the_recipe_does_not_have_cannot_be_left_out(tmp_path: Path
 
 
 def test_the_shipped_ablations_are_these() -> None:
-    assert list_recipes(folder=ABLATIONS) == ["fusion_ratio", "reasoning_retention", "rl_objective", "stages"]
+    assert list_recipes(folder=ABLATIONS) == [
+        "fusion_ratio", "mode_noise", "output_length", "reasoning_retention", "retrieval_thinking", "rl_objective",
+        "stages", "thinking_budget",
+    ]  # fmt: skip
 
 
 @cache
@@ -227,6 +261,24 @@ def test_the_shipped_stages_ablation_is_a_ladder_and_each_stage_left_out() -> No
         assert [stage.key for stage in plan[name].stages] == full[:length]
     for stage in STAGES[1:]:
         assert [made.name for made in plan[f"no_{stage}"].stages] == [name for name in STAGES if name != stage]
+
+
+@pytest.mark.parametrize(
+    ("name", "num_own"), [("mode_noise", 0), ("output_length", 0), ("thinking_budget", 0), ("retrieval_thinking", 1)]
+)
+def test_the_shipped_experiments_measure_the_checkpoints_of_the_stages_ablation(name: str, num_own: int) -> None:
+    stages, (config, plan) = shipped("stages"), shipped(name)
+    assert config.stages_of == stages[0].run_dir
+    made = {stage.folder for run in stages[1] for stage in run.stages}
+    assert len({stage.folder for run in plan for stage in run.stages} - made) == num_own
+    settings = {repr(run.config.evaluation) for run in plan}
+    assert len(settings) > 1 or len({run.stages[-1].key for run in plan}) == len(plan)  # no variant is another's double
+
+
+def test_the_stages_ablation_takes_the_whole_recipe_by_a_key() -> None:
+    small, whole = load_ablation("stages", []), load_ablation("stages", ["recipe=quickstart"])
+    assert (small.recipe, whole.recipe) == ("ablation-base", "quickstart")
+    assert small.variants == whole.variants
 
 
 def test_the_shipped_objectives_are_those_of_the_papers_without_kl() -> None:

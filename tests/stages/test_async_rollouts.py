@@ -56,7 +56,7 @@ class Engines:
 
     def submit(self, requests: Sequence[GenerationRequest], *, episodes: Mapping[str, EpisodeSetup]) -> None:
         assert episodes == {}
-        self.begun.append(requests[0].prompt_uid)
+        self.begun += dict.fromkeys(request.prompt_uid for request in requests)
         self._running += [(request, self.ticks(request), self.version) for request in requests]
 
     def poll(self, timeout_s: float) -> list[Completion]:
@@ -213,7 +213,7 @@ def test_a_resumed_run_begins_anew_what_was_in_flight_and_trains_on_every_group_
 def test_groups_that_engines_lose_stop_the_run(tmp_path: Path) -> None:
     class Forgetful(Engines):
         def submit(self, requests: Sequence[GenerationRequest], *, episodes: Mapping[str, EpisodeSetup]) -> None:
-            self.begun.append(requests[0].prompt_uid)
+            self.begun += dict.fromkeys(request.prompt_uid for request in requests)
 
     services = AsyncServices()
     services.pool = Forgetful(quick)  # type: ignore[assignment]

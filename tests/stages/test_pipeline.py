@@ -52,6 +52,8 @@ BEFORE = {stage: set(STAGES[: STAGES.index(stage)]) for stage in STAGES}
         ("base.train.learner.lr=2e-3", "base"),
         ("evaluation.seed=5", "base"),  # another held-out set is kept out of training
         ("evaluation.benchmarks.arithmetic.num_prompts=17", "base"),
+        ("evaluation.benchmarks.arithmetic.levels=[1]", "base"),
+        ("evaluation.benchmarks.arithmetic.task=mode_flags", "base"),
         ("evaluation.decontamination_ngram=9", "base"),
         ("rollout.engine.dtype=bfloat16", "base"),
         ("cold_start.num_examples=31", "cold_start"),
@@ -72,6 +74,9 @@ def test_a_setting_changes_the_keys_from_its_stage_on_and_none_before(override: 
         "run_dir=elsewhere", "name=other", "rollout.num_workers=2", "rollout.num_threads=4", "learner.num_threads=2",
         "rollout.max_logprob_gap=0.1", "verifiers.num_workers=3", "ray.address=auto", "evaluation.stages=[base]",
         "evaluation.thinking.temperature=0.9", "evaluation.budget_benchmarks=[]",
+        "evaluation.benchmarks.arithmetic.num_samples=4", "evaluation.benchmarks.arithmetic.modes=[thinking]",
+        "evaluation.benchmarks.arithmetic.thinking_budget=8", "evaluation.benchmarks.arithmetic.max_tokens=8",
+        "evaluation.benchmarks.arithmetic.stages=[base]", "evaluation.benchmarks.arithmetic.category=sums",
     ],
 )  # fmt: skip
 def test_where_a_run_works_and_how_it_measures_changes_no_key(override: str) -> None:

@@ -22,7 +22,7 @@ from learner.learner import LearnerConfig
 from learner.losses import LossConfig
 from rollout.policy import GenerationRequest, SamplingConfig
 from stages.rl_loop import EntropyControl, RLConfig, minibatch_samples, run_rl, sample_row
-from stages.rollout_collection import batch_of_step
+from stages.rollout_collection import batch_of_step, prompt_of_step
 from tests.data.byte_tokenizer import byte_tokenizer
 from tests.stages.stage_fakes import FakeServices, completion, prompts_of, rows_of, stage_context
 
@@ -53,6 +53,16 @@ def test_the_batch_of_a_step_hangs_on_its_arguments_alone() -> None:
     assert uids(7, seed=1) != late
     assert uids(1) != uids(4)  # the same place of the next pass, shuffled anew
     assert Counter(uids(0) + uids(1) + uids(2)) == Counter(prompt.uid for prompt in PROMPTS)
+
+
+@given(size=st.integers(1, len(PROMPTS)), step=st.integers(0, 20), seed=st.integers(0, 3))
+def test_one_prompt_of_a_step_is_that_of_its_batch(size: int, step: int, seed: int) -> None:
+    batch = batch_of_step(PROMPTS, step, size=size, seed=seed)
+    assert [prompt_of_step(PROMPTS, step, position, size=size, seed=seed) for position in range(size)] == batch
+    order = list(range(len(PROMPTS)))  # the order of a pass, which recorded runs hang on
+    random.Random(f"rl/{seed}/{step // (len(PROMPTS) // size)}").shuffle(order)
+    first = step % (len(PROMPTS) // size) * size
+    assert batch == [PROMPTS[index] for index in order[first : first + size]]
 
 
 def test_asking_for_the_same_pass_again_shuffles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
