@@ -120,7 +120,9 @@ def figure(rows: Sequence[dict[str, Any]], path: Path) -> None:
     from matplotlib import pyplot
 
     axes = list(dict.fromkeys(row["axis"] for row in rows))
-    drawing, panels = pyplot.subplots(1, len(axes), figsize=(3.4 * len(axes), 3.4), squeeze=False, sharey=True)
+    drawing, panels = pyplot.subplots(
+        1, len(axes), figsize=(3.4 * len(axes), 3.4), squeeze=False, sharey=True, layout="constrained"
+    )
     for panel, axis in zip(panels[0], axes, strict=True):
         mine = [row for row in rows if row["axis"] == axis]
         values = [row["value"] for row in mine]
@@ -128,7 +130,7 @@ def figure(rows: Sequence[dict[str, Any]], path: Path) -> None:
             panel.plot(values, [row[name] for row in mine], marker="o", label=label)
         slope = -1 if axis == "workers" else 1
         ideal = [mine[0]["seconds"] * (value / values[0]) ** slope for value in values]
-        panel.plot(values, ideal, color="gray", linestyle="--", label="as the number")
+        panel.plot(values, ideal, color="gray", linestyle="--", label="in proportion")
         panel.set(
             xscale="log", yscale="log", xlabel=axis, xticks=values, xticklabels=[f"{value:,}" for value in values]
         )
@@ -136,8 +138,7 @@ def figure(rows: Sequence[dict[str, Any]], path: Path) -> None:
         panel.tick_params(axis="x", labelrotation=45)
         panel.grid(alpha=0.3)
     panels[0][0].set_ylabel("seconds")
-    panels[0][0].legend(fontsize="small")
-    drawing.tight_layout()
+    drawing.legend(*panels[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize="small")
     drawing.savefig(path, dpi=110)
     pyplot.close(drawing)
 
@@ -181,7 +182,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for value in POINTS[axis]:
             print(f"{CLAIM}: {axis} {value}", file=sys.stderr, flush=True)
             rows.append({"case": axis, **measure(axis, value, parsed)})
-        write_results(path, [*(row for row in read_results(path) if row["case"] != axis), *rows])
+            # After every point: what a time limit cuts off keeps what it has.
+            write_results(path, [*(row for row in read_results(path) if row["case"] != axis), *rows])
     folder = RESULTS.parent if parsed.results == RESULTS else parsed.results
     print(write_page(read_results(path), folder))
 

@@ -21,6 +21,7 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 _MARK = "FOURSTAGE_TEST_MARK"
+_TEST_WORKER = "PYTEST_XDIST_WORKER"  # set by pytest-xdist, and inherited by everything that its worker starts
 _POLL_S = 0.002
 
 
@@ -78,6 +79,28 @@ class Command:
                 self.names.add(" ".join(process.cmdline()))
                 self.ports |= {c.laddr.port for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
 
+    def ports_left(self) -> set[int]:
+        """Ports of this command on which somebody still listens who is not provably somebody else.
+
+        Ports are drawn at random from one range, so another test's engine may by now listen on a number that this
+        command used; its environment names another test worker or another command.
+        """
+        listening = [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+        return {c.laddr.port for c in listening if c.laddr.port in self.ports and not self._is_anothers(c.pid)}
+
+    def _is_anothers(self, pid: int | None) -> bool:
+        if pid is None:  # of another user
+            return True
+        try:
+            environment = psutil.Process(pid).environ()
+        except psutil.NoSuchProcess:
+            return True  # ended since
+        except psutil.Error:
+            return False
+        if _MARK in environment:
+            return environment[_MARK] != self.mark
+        return environment.get(_TEST_WORKER) not in (None, os.environ.get(_TEST_WORKER))
+
     def finish(self, *, code: int = 0, timeout_s: float = 500) -> Command:
         """Wait for the end; a command that ends with another exit code shows what it wrote."""
         while self._process.poll() is None:
@@ -129,8 +152,3 @@ class Command:
 
 def _count_lines(path: Path) -> int:
     return path.read_bytes().count(b"\n")
-
-
-def listening_ports() -> set[int]:
-    """Ports of this machine on which somebody listens."""
-    return {c.laddr.port for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN}

@@ -29,7 +29,7 @@ from learner.checkpoint import Manifest, verify_checkpoint
 from stages.pipeline import plan_stages
 from stages.run_config import STAGES, RunConfig
 from stages.run_dir import RunDir
-from tests.integration.run_process import Command, listening_ports
+from tests.integration.run_process import Command
 
 pytestmark = [pytest.mark.engine, pytest.mark.integration]
 
@@ -274,7 +274,7 @@ def test_no_process_and_no_port_is_left(whole: Finished, interrupted: Finished) 
         assert any("raylet" in name for name in finished.command.names)  # so the look at processes does see them
         assert finished.command.ports
         assert finished.command.processes() == []
-        assert finished.command.ports & listening_ports() == set()
+        assert finished.command.ports_left() == set()
     assert interrupted.killed > 5 * 4  # each time the command, Ray's daemons and a worker at least
 
 
