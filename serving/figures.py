@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evals.measurement import Measurement
+from serving.measured_engine import MeasuredEngine
 
 Floats = NDArray[np.float64]
 Place = tuple[str, str]
@@ -96,7 +97,10 @@ class LoadFigures:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Figures:
-    """Everything that was measured of a candidate, and of what the alias points to now (None: it points nowhere)."""
+    """Everything that was measured of a candidate, and of what the alias points to now (None: it points nowhere).
+
+    `engine` is what the figures that need an engine were measured in, None where no gate asked for one.
+    """
 
     files: FileFigures
     contract: ContractFigures | Unmeasured
@@ -107,6 +111,7 @@ class Figures:
     current: str | None
     current_scores: Mapping[Place, Scores] | Unmeasured | None
     load: LoadFigures | Unmeasured | None
+    engine: MeasuredEngine | None = None
 
 
 def logprob_gaps(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> GapFigures:

@@ -137,7 +137,8 @@ def judge_engine(config: GatesConfig, figures: Figures) -> list[Verdict]:
     if isinstance(loads, Unmeasured) or loads is None:
         engine = _unmeasured("engine", loads, required)
     else:
-        engine = _verdict("engine", True, f"ready after {loads:.1f} s", required)
+        settings = "" if figures.engine is None else f"; {figures.engine}"
+        engine = _verdict("engine", True, f"ready after {loads:.1f} s{settings}", required)
     return [engine, judge_parity(config.parity, figures.parity)]
 
 

@@ -13,20 +13,24 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 import uvicorn
 
 from data.records import UserError
+from learner.accelerators import computes_bfloat16
 from serving.engine_app import ROUTES, EngineApp, engine_app
 from serving.folder_rules import require_safe_folder, require_trained_contract
 from serving.gate import Gate
+from serving.gates_record import engine_of_gates
 from serving.guard import Guard
 from serving.live import Announcement, SwapResult
+from serving.measured_engine import disagreements, settled
 from serving.registry import Registry, Version
-from serving.server_config import ServeConfig, is_loopback
+from serving.server_config import ServeConfig, ServingEngineConfig, is_loopback
 from serving.swap import EngineLost, Swapper
 
 _MAX_HEADER_BYTES = 32 << 10
@@ -54,6 +58,25 @@ def find(registry: Registry, name: str) -> Served:
     return Served(name, version, None if change is None else change.generation)
 
 
+def settled_engine(registry: Registry, served: Served, engine: ServingEngineConfig) -> ServingEngineConfig:
+    """The engine's settings, those that are left open as the gates of the version measured it."""
+    measured = engine_of_gates(registry, served.version, served.name)
+    return settled(engine, measured, has_bfloat16=computes_bfloat16())
+
+
+def require_as_measured(
+    registry: Registry, version: Version, name: str, engine: ServingEngineConfig, say: Callable[[str], None]
+) -> None:
+    """Say how the engine differs from the one that the gates measured the version in; UserError for another precision.
+
+    `name` is the alias or version that is served.
+    """
+    measured = engine_of_gates(registry, version, name)
+    on_gpu = torch.cuda.is_available()
+    for line in disagreements(version.name, engine, measured, on_gpu=on_gpu, has_bfloat16=computes_bfloat16()):
+        say(f"warning: {line}")
+
+
 def serve(registry: Registry, name: str, config: ServeConfig, *, say: Callable[[str], None]) -> None:
     """Serve a version or alias until SIGTERM or SIGINT; `say` gets the line with the address, and one for each swap.
 
@@ -61,6 +84,8 @@ def serve(registry: Registry, name: str, config: ServeConfig, *, say: Callable[[
     """
     config.validate()
     served = find(registry, name)
+    config = replace(config, engine=settled_engine(registry, served, config.engine))
+    require_as_measured(registry, served.version, name, config.engine, say)
     with _listening_socket(config) as listener:
         try:
             asyncio.run(_run(registry, served, config, listener, say))
@@ -79,6 +104,7 @@ async def _run(
         guard = Guard(engine.asgi, gate, config, alias=served.name, routes=ROUTES, end_token_ids=engine.end_token_ids)
         swapper = Swapper(
             gate, engine, served.version, verify=registry.verify,
+            admit=lambda version: require_as_measured(registry, version, served.name, config.engine, say),
             drain_timeout_s=config.drain_timeout_s, load_timeout_s=config.hold_timeout_s,
         )  # fmt: skip
         address = url_of(listener)

@@ -15,8 +15,10 @@ _TIMES = ("body_timeout_s", "send_timeout_s", "drain_timeout_s", "hold_timeout_s
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServingEngineConfig:
-    """How the engine behind the server runs; None takes what the model folder says.
+    """How the engine behind the server runs.
 
+    `dtype` auto and `max_model_len` null are those in which the gates measured the version (`serving.measured_engine`);
+    of one that no gate measured: what this machine computes fast, and what the model folder says.
     `kv_cache_gib` bounds the cache on a CPU; on a GPU `gpu_memory_utilization` does.
     """
 

@@ -53,7 +53,10 @@ class SwapTimes:
 
 
 class Swapper:
-    """Holds which version the engine has, and changes it; one change at a time."""
+    """Holds which version the engine has, and changes it; one change at a time.
+
+    `verify` raises UserError for damaged files, `admit` for a whole version that this engine is not to serve.
+    """
 
     def __init__(
         self,
@@ -62,6 +65,7 @@ class Swapper:
         version: Version,
         *,
         verify: Callable[[Version], None],
+        admit: Callable[[Version], None],
         drain_timeout_s: float,
         load_timeout_s: float,
     ) -> None:
@@ -70,6 +74,7 @@ class Swapper:
         self.last_times: SwapTimes | None = None
         self._weights = weights
         self._verify = verify
+        self._admit = admit
         self._drain_timeout_s = drain_timeout_s
         self._load_timeout_s = load_timeout_s
 
@@ -109,6 +114,7 @@ class Swapper:
         fault = swap_fault(self.version.folder, version.folder)
         if fault is not None:
             raise UserError(f"version {version.name}: {fault}")
+        self._admit(version)
 
     async def _load(self, version: Version) -> str | None:
         async with asyncio.timeout(self._load_timeout_s):

@@ -24,6 +24,7 @@ from serving.figures import Figures, GapFigures, LoadFigures, Place, Scores, Unm
 from serving.folder_figures import contract_figures, file_figures, lineage_figures
 from serving.gates_config import GatesConfig, LoadGate, ParityGate
 from serving.load import steady_load
+from serving.measured_engine import measured_engine
 from serving.parity import transformers_logprobs
 from serving.registry import Version
 from stages.eval_suite import SuiteConfig, load_suite
@@ -85,6 +86,7 @@ def measure_figures(
         current=current.name if current is not None else None,
         current_scores=None,
         load=None,
+        engine=measured_engine(suite.rollout) if suite is not None else None,
     )
     if suite is None:
         return figures

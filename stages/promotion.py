@@ -5,19 +5,19 @@ checkpoint -> the registry (a copy, verified) -> figures -> verdicts -> card -> 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from data.files import finite, write_json
+from data.files import write_json
 from data.records import UserError
 from learner.checkpoint import CheckpointError
 from serving.figures import Figures, LineageFigures, Unmeasured
 from serving.gates import Verdict, failed, judge
 from serving.gates_config import GatesConfig, PromotionConfig, load_gates
+from serving.gates_record import write_gates_record
 from serving.live import servers_of
 from serving.model_card import card_name, model_card
 from serving.promote import Move, promote, rollback
@@ -26,9 +26,6 @@ from stages.gate_measuring import measure_figures
 
 EVALUATIONS = Path("runs/eval")
 """Where `fourstage eval` keeps its measurements by default, so that none is made twice."""
-
-GATES_RECORD = "gates."
-"""How the files begin that hold what the gates of an alias found; they lie beside a version's content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +98,7 @@ def promote_checkpoint(
         return Promotion(
             alias, checkpoint, None, verdicts, Move(None, reason=f"the registry refuses it: {fault}"), None
         )
-    _write_record(registry, version, figures, verdicts, alias=alias)
+    write_gates_record(registry, version, figures, verdicts, alias=alias, forced=forced)
     card = _write_card(registry, version, config, figures, verdicts, alias=alias, forced=forced)
     move = promote(
         registry, version, alias, verdicts,
@@ -135,29 +132,6 @@ def _candidate(registry: Registry, checkpoint: str, *, dry_run: bool) -> tuple[V
     except CheckpointError as error:
         return None, folder, str(error)
     return version, version.folder, None
-
-
-def _write_record(
-    registry: Registry, version: Version, figures: Figures, verdicts: Sequence[Verdict], *, alias: str
-) -> None:
-    """Keep what the newest gates of an alias found beside the version, for those who read numbers."""
-    scores = {} if figures.scores is None or isinstance(figures.scores, Unmeasured) else figures.scores
-    record = {
-        "alias": alias,
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "compared_with": figures.current,
-        "scores": {f"{name}, {mode.replace('_', '-')}": found.mean for (name, mode), found in scores.items()},
-        "verdicts": [asdict(verdict) for verdict in verdicts],
-    }
-    text = json.dumps(finite(record), indent=2, ensure_ascii=False) + "\n"
-    registry.write_beside(version, f"{GATES_RECORD}{alias}.json", text)
-
-
-def measured_scores(registry: Registry, version: Version) -> dict[str, Any]:
-    """The mean of each benchmark and mode as the newest gates found it; empty when none was measured."""
-    records = [json.loads(text) for text in registry.read_beside(version, GATES_RECORD).values()]
-    newest = max((record for record in records if record["scores"]), key=lambda record: record["at"], default=None)
-    return {} if newest is None else dict(newest["scores"])
 
 
 def _write_card(

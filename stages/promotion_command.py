@@ -60,7 +60,7 @@ def models(
 def version_rows(registry: Registry) -> list[dict[str, Any]]:
     """A row for each version, oldest first."""
     from data.files import finite
-    from stages.promotion import measured_scores
+    from serving.gates_record import measured_scores
 
     pointed: dict[str, list[str]] = {}
     for alias in registry.aliases():

@@ -10,9 +10,11 @@ import safetensors.torch
 
 from serving.figures import GapFigures, LoadFigures, Scores
 from serving.gates_config import load_gates
+from serving.gates_record import engine_of_gates, measured_scores
+from serving.measured_engine import MeasuredEngine
 from serving.registry import Registry
 from stages.gate_measuring import measure_figures
-from stages.promotion import measured_scores, promote_checkpoint
+from stages.promotion import promote_checkpoint
 from tests.serving.served_models import THINKS_A_SAYS_B, save_checkpoint
 
 pytestmark = pytest.mark.integration
@@ -56,6 +58,8 @@ def test_every_gate_is_measured_and_a_second_candidate_is_held_against_the_first
     assert found.card is not None
     assert "log-probabilities" in found.card.read_text()
     assert found.version is not None
+    assert engine_of_gates(registry, found.version, "production") == MeasuredEngine("float32", 384, 1, on_gpu=False)
+    assert "float32, 384 tokens, CPU" in verdicts["engine"].measured
     assert measured_scores(registry, found.version).keys() == {"sums, thinking", "sums, non-thinking", "follow, mixed"}
 
     second = save_checkpoint(tmp_path / "second", seed=1, stage="base")

@@ -24,6 +24,7 @@ from serving.figures import (
 )
 from serving.gates import Verdict, failed, judge, lineage_faults, paired_difference, percentile, resolution
 from serving.gates_config import BenchmarkGate, GatesConfig, LicenceGate, PromotionConfig, load_gates
+from serving.measured_engine import MeasuredEngine, measured_engine
 from stages.eval_suite import load_suite
 from stages.gate_measuring import require_measured
 from tests.serving.gate_figures import FOLLOW, SUMS, gates, good_figures, lineage, scores
@@ -42,6 +43,11 @@ def test_a_candidate_that_is_as_good_as_the_current_one_passes_every_gate() -> N
         "files", "template", "lineage", "engine", "log-probabilities", "sums, thinking",
         "against current: sums, thinking", "against current: think_follow, mixed", "ThinkFollow", "load",
     ]  # fmt: skip
+
+
+def test_the_verdict_on_the_engine_says_in_which_one_all_was_measured() -> None:
+    figures = good_figures(engine=MeasuredEngine("bfloat16", 4096, 1, on_gpu=True))
+    assert by_gate(judge(gates(), figures))["engine"].measured == "ready after 3.2 s; bfloat16, 4,096 tokens, 1 GPU"
 
 
 @pytest.mark.parametrize(
@@ -314,6 +320,12 @@ def test_a_gate_on_what_the_suite_does_not_measure_is_refused_before_anything_ru
 def test_settings_that_mean_nothing_are_refused_by_name(override: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_gates("embedded", [override])
+
+
+def test_the_engine_that_gates_measure_in_is_set_in_one_place() -> None:
+    config = load_gates("embedded", ["suite_settings=[rollout.engine.dtype=bfloat16]"])
+    for found, dtype in ((config, "bfloat16"), (load_gates("embedded"), "float32")):
+        assert measured_engine(load_suite(found.suite, found.suite_settings).rollout).dtype == dtype
 
 
 def test_the_end_of_a_run_needs_an_alias() -> None:

@@ -5,15 +5,29 @@ from __future__ import annotations
 import asyncio
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from data.records import UserError
+from serving.gates import judge
+from serving.gates_record import write_gates_record
 from serving.live import Announcement, SwapResult, servers_of
+from serving.measured_engine import MeasuredEngine
 from serving.registry import Registry, Version
-from serving.server import _follow, _listening_socket, find, registry_at, serve, swap_line, url_of
-from serving.server_config import ServeConfig
+from serving.server import (
+    _follow,
+    _listening_socket,
+    find,
+    registry_at,
+    require_as_measured,
+    serve,
+    settled_engine,
+    swap_line,
+    url_of,
+)
+from serving.server_config import ServeConfig, ServingEngineConfig
+from tests.serving.gate_figures import gates, good_figures
 from tests.serving.served_models import save_checkpoint
 
 
@@ -87,6 +101,44 @@ def test_a_loopback_name_that_leads_elsewhere_needs_a_key(monkeypatch: pytest.Mo
     config = ServeConfig(host="127.0.0.2", port=0)
     with pytest.raises(UserError, match="which needs an API key"), _listening_socket(config):
         raise AssertionError("listens")
+
+
+def record_gates(registry: Registry, version: Version, dtype: Literal["float32", "bfloat16"]) -> None:
+    figures = good_figures(engine=MeasuredEngine(dtype, 512, 1, on_gpu=False))
+    write_gates_record(registry, version, figures, judge(gates(), figures), alias="production", forced="test")
+
+
+def test_a_server_whose_engine_is_not_the_measured_one_does_not_start(registry: Registry) -> None:
+    record_gates(registry, registry.versions()[0], "bfloat16")
+    config = ServeConfig(port=0, engine=ServingEngineConfig(dtype="float32"))
+    with pytest.raises(UserError, match="the engine computes in float32 and its gates measured bfloat16"):
+        serve(registry, "production", config, say=print)
+
+
+def test_what_is_left_open_is_as_the_gates_of_the_alias_measured_it(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.server.computes_bfloat16", lambda: True)
+    served = find(registry, "production")
+    assert settled_engine(registry, served, ServingEngineConfig()).dtype == "bfloat16"
+    record_gates(registry, served.version, "float32")
+    found = settled_engine(registry, served, ServingEngineConfig(max_num_seqs=3))
+    assert found == ServingEngineConfig(dtype="float32", max_model_len=512, max_num_seqs=3)
+
+
+def test_a_running_engine_warns_of_what_differs_and_takes_no_version_of_another_precision(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    (version,), said = registry.versions(), []  # type: ignore[var-annotated]
+    engine = ServingEngineConfig(dtype="float32", max_model_len=1024)
+    record_gates(registry, version, "float32")
+    require_as_measured(registry, version, "production", engine, said.append)
+    (line,) = said
+    assert line.startswith(f"warning: version {version.name}: its gates measured up to 512 tokens")
+    record_gates(registry, version, "bfloat16")
+    with pytest.raises(UserError, match="its gates measured bfloat16"):
+        require_as_measured(registry, version, "production", engine, said.append)
 
 
 class FakeSwapper:

@@ -55,14 +55,19 @@ class Scene:
         self.engine = FakeEngine(folders["v1"])
         self.gate = self.engine.gate = Gate("v1", max_requests=10, hold_timeout_s=10)
         self.damaged: set[str] = set()
+        self.unfit: set[str] = set()
         self.swapper = Swapper(
-            self.gate, self.engine, self.versions["v1"], verify=self._verify,
+            self.gate, self.engine, self.versions["v1"], verify=self._verify, admit=self._admit,
             drain_timeout_s=drain_timeout_s, load_timeout_s=load_timeout_s,
         )  # fmt: skip
 
     def _verify(self, version: Version) -> None:
         if version.name in self.damaged:
             raise UserError(f"version {version.name}: model.safetensors was altered")
+
+    def _admit(self, version: Version) -> None:
+        if version.name in self.unfit:
+            raise UserError(f"version {version.name}: its gates measured bfloat16")
 
     async def version_inside(self) -> str:
         async with self.gate.enter() as version:
@@ -145,18 +150,19 @@ def test_what_does_not_end_in_time_is_waited_for_no_longer_and_the_old_version_s
 
 
 @pytest.mark.parametrize(
-    ("name", "damaged", "reason"),
+    ("name", "damaged", "unfit", "reason"),
     [
-        ("v2", {"v2"}, "version v2: model.safetensors was altered"),
-        ("other_shape", set(), "version other_shape: config.json: rope_theta is 7.0"),
+        ("v2", {"v2"}, set(), "version v2: model.safetensors was altered"),
+        ("other_shape", set(), set(), "version other_shape: config.json: rope_theta is 7.0"),
+        ("v2", set(), {"v2"}, "version v2: its gates measured bfloat16"),
     ],
 )
 def test_a_version_that_cannot_serve_is_refused_and_nobody_waits(
-    folders: dict[str, Path], name: str, damaged: set[str], reason: str
+    folders: dict[str, Path], name: str, damaged: set[str], unfit: set[str], reason: str
 ) -> None:
     async def scenario() -> None:
         scene = Scene(folders)
-        scene.damaged = damaged
+        scene.damaged, scene.unfit = damaged, unfit
         async with scene.gate.enter():
             result = await scene.swapper.to(scene.versions[name])
         assert (result.version, result.pause_s, scene.engine.calls) == ("v1", 0.0, [])
