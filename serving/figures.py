@@ -84,11 +84,15 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class LoadFigures:
-    """Requests under a steady load: seconds of each from submission to last token, and what all took together."""
+    """Requests under a steady load: seconds of each from submission to last token, and what all took together.
+
+    `first_token_s` are the seconds to the first token of requests that came while the load went on.
+    """
 
     latencies_s: tuple[float, ...]
     num_tokens: int
     seconds: float
+    first_token_s: tuple[float, ...] = ()
 
     @property
     def tokens_per_s(self) -> float:

@@ -55,7 +55,7 @@ def judge(config: GatesConfig, figures: Figures) -> list[Verdict]:
     found += judge_thresholds(config.benchmarks, figures.scores)
     found += judge_against_current(config, figures)
     found.append(judge_think_follow(config.think_follow, figures.scores))
-    found.append(judge_load(config.load, figures.load))
+    found += [judge_load(config.load, figures.load), judge_first_token(config.load, figures.load)]
     return found
 
 
@@ -284,6 +284,22 @@ def judge_load(config: LoadGate | None, figures: LoadFigures | Unmeasured | None
     fast = median <= config.max_median_s and p95 <= config.max_p95_s
     measured = f"median {median:.2f} s, 95 % {p95:.2f} s, {figures.tokens_per_s:,.0f} tokens/s"
     return _verdict("load", fast and figures.tokens_per_s >= config.min_tokens_per_s, measured, required)
+
+
+def judge_first_token(config: LoadGate | None, figures: LoadFigures | Unmeasured | None) -> Verdict:
+    """How long a request that comes under the same load waits for its first token."""
+    if config is None:
+        return Verdict("first token", "off", "", "")
+    required = (
+        f"median below {config.max_first_token_median_s:g} s, 99 % below {config.max_first_token_p99_s:g} s with "
+        f"{config.concurrency} at once"
+    )
+    if isinstance(figures, Unmeasured) or figures is None or not figures.first_token_s:
+        return _unmeasured("first token", figures if isinstance(figures, Unmeasured) else None, required)
+    median, p99 = percentile(figures.first_token_s, 50), percentile(figures.first_token_s, 99)
+    passed = median <= config.max_first_token_median_s and p99 <= config.max_first_token_p99_s
+    measured = f"median {median:.2f} s, 99 % {p99:.2f} s, {len(figures.first_token_s)} requests"
+    return _verdict("first token", passed, measured, required)
 
 
 def percentile(values: Sequence[float], percent: int) -> float:

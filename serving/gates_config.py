@@ -92,7 +92,8 @@ class ThinkFollowGate:
 class LoadGate:
     """A steady load: `num_requests` answers of exactly `num_tokens` tokens, `concurrency` of them in flight at once.
 
-    Seconds are from a request's submission to its last token, of the engine without HTTP.
+    Seconds are from a request's submission to its last token, those of `max_first_token_*` to its first, of the engine
+    without HTTP. First tokens are measured with the requests that come after the first `concurrency`.
     """
 
     concurrency: int = 8
@@ -100,15 +101,21 @@ class LoadGate:
     num_tokens: int = 64
     max_median_s: float
     max_p95_s: float
+    max_first_token_median_s: float
+    max_first_token_p99_s: float
     min_tokens_per_s: float
 
     def validate(self) -> None:
         for name in ("concurrency", "num_requests", "num_tokens"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: {getattr(self, name)} must be 1 or more")
-        if self.num_requests < self.concurrency:
-            raise UserError(f"num_requests: {self.num_requests} never reach a concurrency of {self.concurrency}")
-        for name in ("max_median_s", "max_p95_s", "min_tokens_per_s"):
+        if self.num_requests <= self.concurrency:
+            raise UserError(
+                f"num_requests: {self.num_requests} never reach a concurrency of {self.concurrency} with one to follow"
+            )
+        for name in (
+            "max_median_s", "max_p95_s", "max_first_token_median_s", "max_first_token_p99_s", "min_tokens_per_s",
+        ):  # fmt: skip
             if not getattr(self, name) > 0:
                 raise UserError(f"{name}: {getattr(self, name)} must be above 0")
 

@@ -9,6 +9,7 @@ shelf of `fourstage eval`. A figure that cannot be had is recorded with its reas
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -199,14 +200,22 @@ def parity_figures(
 
 
 def load_figures(gate: LoadGate, pool: EnginePool, probes: Sequence[GenerationRequest]) -> LoadFigures:
-    """The engine under the gate's load, after as many requests that only warm it up."""
-    sampling = SamplingConfig(temperature=1.0, max_tokens=gate.num_tokens, ignore_end=True)
-    count = gate.concurrency + gate.num_requests
-    requests = [
-        dataclasses.replace(
-            probes[index % len(probes)], prompt_uid=f"load-{index}", sampling=sampling, want_logprobs=False
-        )
-        for index in range(count)
-    ]
-    steady_load(pool, requests[: gate.concurrency], concurrency=gate.concurrency)
-    return steady_load(pool, requests[gate.concurrency :], concurrency=gate.concurrency)
+    """The engine under the gate's load, after as many requests that only warm it up.
+
+    Prompts are taken in turn, so that none is asked again, and found in the engine's cache, before all were.
+    """
+    prompts = itertools.cycle(probes)
+
+    def requests(name: str, count: int, num_tokens: int) -> list[GenerationRequest]:
+        sampling = SamplingConfig(temperature=1.0, max_tokens=num_tokens, ignore_end=True)
+        return [
+            dataclasses.replace(
+                next(prompts), prompt_uid=f"{name}-{index}", sampling=sampling, want_logprobs=False
+            )
+            for index in range(count)
+        ]  # fmt: skip
+
+    steady_load(pool, requests("warm-up", gate.concurrency, gate.num_tokens), concurrency=gate.concurrency)
+    load = requests("load", gate.num_requests, gate.num_tokens)
+    first_tokens = requests("first-token", gate.num_requests - gate.concurrency, 1)
+    return steady_load(pool, load, concurrency=gate.concurrency, first_tokens=first_tokens)

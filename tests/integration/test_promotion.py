@@ -40,7 +40,15 @@ licence: {spdx: Apache-2.0}
 parity: {num_rows: 4, max_tokens: 16, max_gap: 1.0e-3, mean_gap: 1.0e-4}
 benchmarks: {at_least: {sums: {thinking: 0.0}}, margin: 0.2}
 think_follow: {benchmark: follow, at_least: 0.0}
-load: {concurrency: 4, num_requests: 12, num_tokens: 8, max_median_s: 60, max_p95_s: 60, min_tokens_per_s: 0.1}
+load:
+  concurrency: 4
+  num_requests: 12
+  num_tokens: 8
+  max_median_s: 60
+  max_p95_s: 60
+  max_first_token_median_s: 60
+  max_first_token_p99_s: 60
+  min_tokens_per_s: 0.1
 """
 
 
@@ -71,6 +79,7 @@ def test_every_gate_is_measured_and_a_second_candidate_is_held_against_the_first
     assert isinstance(figures.load, LoadFigures)
     assert len(figures.load.latencies_s) == 12
     assert figures.load.num_tokens == 12 * 8
+    assert len(figures.load.first_token_s) == 12 - 4
     assert isinstance(figures.loads_s, float)
     assert isinstance(figures.scores, dict)
     assert isinstance(figures.current_scores, dict)

@@ -20,6 +20,8 @@ from serving.gates_config import BenchmarkGate, GatesConfig, LicenceGate, LoadGa
 
 SUMS: Place = ("sums", "thinking")
 FOLLOW: Place = ("think_follow", "mixed")
+FAST = (0.1,) * 100
+"""Seconds to first tokens that pass."""
 
 
 def scores(values: Any, *, seeds: tuple[int, ...] = (0,), first: int = 0) -> Scores:
@@ -33,7 +35,10 @@ def gates(**changes: Any) -> GatesConfig:
         "name": "test", "licence": LicenceGate(spdx="Apache-2.0"), "parity": ParityGate(max_gap=1e-3, mean_gap=1e-4),
         "benchmarks": BenchmarkGate(at_least={"sums": {"thinking": 0.5}}, margin=0.1),
         "think_follow": ThinkFollowGate(at_least=0.9),
-        "load": LoadGate(max_median_s=1.0, max_p95_s=2.0, min_tokens_per_s=100.0),
+        "load": LoadGate(
+            max_median_s=1.0, max_p95_s=2.0, max_first_token_median_s=0.2, max_first_token_p99_s=0.4,
+            min_tokens_per_s=100.0,
+        ),
     }  # fmt: skip
     return GatesConfig(**(values | changes))
 
@@ -51,6 +56,6 @@ def good_figures(**changes: Any) -> Figures:
     values: dict[str, Any] = {
         "files": FileFigures(5, 1000, None), "contract": ContractFigures(None), "lineage": lineage(), "loads_s": 3.2,
         "parity": GapFigures(2e-5, 1e-6, 500), "scores": found, "current": "v1-general_rl-00000000",
-        "current_scores": found, "load": LoadFigures((0.5,) * 20, 2000, 10.0),
+        "current_scores": found, "load": LoadFigures((0.5,) * 20, 2000, 10.0, FAST),
     }  # fmt: skip
     return Figures(**(values | changes))

@@ -27,7 +27,7 @@ from serving.gates_config import BenchmarkGate, GatesConfig, LicenceGate, Promot
 from serving.measured_engine import MeasuredEngine, measured_engine
 from stages.eval_suite import load_suite
 from stages.gate_measuring import require_measured
-from tests.serving.gate_figures import FOLLOW, SUMS, gates, good_figures, lineage, scores
+from tests.serving.gate_figures import FAST, FOLLOW, SUMS, gates, good_figures, lineage, scores
 
 
 def by_gate(verdicts: list[Verdict]) -> dict[str, Verdict]:
@@ -41,7 +41,7 @@ def test_a_candidate_that_is_as_good_as_the_current_one_passes_every_gate() -> N
     assert {verdict.status for verdict in verdicts} == {"passed"}
     assert [verdict.gate for verdict in verdicts] == [
         "files", "template", "lineage", "engine", "log-probabilities", "sums, thinking",
-        "against current: sums, thinking", "against current: think_follow, mixed", "ThinkFollow", "load",
+        "against current: sums, thinking", "against current: think_follow, mixed", "ThinkFollow", "load", "first token",
     ]  # fmt: skip
 
 
@@ -65,17 +65,19 @@ def test_the_verdict_on_the_engine_says_in_which_one_all_was_measured() -> None:
         ({"parity": GapFigures(math.nan, math.nan, 500)}, "log-probabilities"),
         ({"parity": GapFigures(0.0, 0.0, 0)}, "log-probabilities"),
         ({"parity": None}, "log-probabilities"),
-        ({"load": LoadFigures((1.1,) * 20, 2000, 10.0)}, "load"),
-        ({"load": LoadFigures((0.5,) * 18 + (2.5, 2.5), 2000, 10.0)}, "load"),
-        ({"load": LoadFigures((0.5,) * 20, 999, 10.0)}, "load"),
-        ({"load": LoadFigures((), 0, 0.0)}, "load"),
-        ({"load": Unmeasured("the engine died")}, "load"),
+        ({"load": LoadFigures((1.1,) * 20, 2000, 10.0, FAST)}, "load"),
+        ({"load": LoadFigures((0.5,) * 18 + (2.5, 2.5), 2000, 10.0, FAST)}, "load"),
+        ({"load": LoadFigures((0.5,) * 20, 999, 10.0, FAST)}, "load"),
+        ({"load": LoadFigures((), 0, 0.0, FAST)}, "load"),
+        ({"load": LoadFigures((0.5,) * 20, 2000, 10.0, (0.3,) * 100)}, "first token"),
+        ({"load": LoadFigures((0.5,) * 20, 2000, 10.0, (0.1,) * 98 + (0.5, 0.5))}, "first token"),
+        ({"load": LoadFigures((0.5,) * 20, 2000, 10.0, ())}, "first token"),
     ],
 )
 def test_one_bad_figure_fails_its_gate_and_no_other(changes: dict[str, Any], gate: str) -> None:
     verdicts = judge(gates(), good_figures(**changes))
     assert [verdict.gate for verdict in failed(verdicts)] == [gate]
-    assert len(verdicts) == 10
+    assert len(verdicts) == 11
 
 
 def test_all_that_could_not_be_measured_fails_with_its_reason() -> None:
@@ -83,7 +85,7 @@ def test_all_that_could_not_be_measured_fails_with_its_reason() -> None:
     figures = good_figures(loads_s=lost, parity=lost, scores=lost, load=lost, current_scores=lost)
     verdicts = by_gate(judge(gates(), figures))
     missed = [gate for gate, verdict in verdicts.items() if verdict.status == "failed"]
-    assert missed == ["engine", "log-probabilities", "sums, thinking", "against current", "ThinkFollow", "load"]
+    assert missed == ["engine", "log-probabilities", "sums, thinking", "against current", "ThinkFollow", "load", "first token"]
     assert all(verdicts[gate].measured == "not measured: the engine did not start" for gate in missed)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,15 @@ suite: SUITE
 licence: {spdx: Apache-2.0}
 benchmarks: {at_least: {sums: {non_thinking: 0.0}}, margin: 0.9}
 think_follow: {benchmark: follow, at_least: 0.0}
-load: {concurrency: 2, num_requests: 5, num_tokens: 3, max_median_s: 9, max_p95_s: 9, min_tokens_per_s: 0.001}
+load:
+  concurrency: 2
+  num_requests: 5
+  num_tokens: 3
+  max_median_s: 9
+  max_p95_s: 9
+  max_first_token_median_s: 9
+  max_first_token_p99_s: 9
+  min_tokens_per_s: 0.001
 """
 
 
@@ -123,7 +132,7 @@ def test_parity_load_and_scores_are_measured_on_one_engine(
     found, _ = measured(config, suite, model, pool, tmp_path / "out")
     assert found.parity == GapFigures(0.0, 0.0, found.parity.num_tokens)  # type: ignore[union-attr]
     assert isinstance(found.load, LoadFigures)
-    assert len(found.load.latencies_s) == 5
+    assert (len(found.load.latencies_s), len(found.load.first_token_s)) == (5, 3)
     assert isinstance(found.loads_s, float)
     assert isinstance(found.scores, dict)
     assert {place: scores.values_SP.shape for place, scores in found.scores.items()} == {
@@ -173,14 +182,15 @@ def test_probes_are_the_held_out_prompts_of_the_first_benchmark_each_once(suite:
     assert all(probe.sample_index == 0 for probe in probes)
 
 
-def test_a_load_is_warmed_up_and_every_request_has_the_set_number_of_tokens(
+def test_a_load_is_warmed_up_and_every_request_has_the_set_number_of_tokens_or_one(
     suite: SuiteConfig, config: GatesConfig, model: Path
 ) -> None:
     assert config.load is not None
     pool = Pool(model)
     load_figures(config.load, pool, probe_requests(suite, serving_tokenizer()))
-    assert len(pool.asked) == 2 + 5
-    assert {(request.sampling.max_tokens, request.sampling.ignore_end) for request in pool.asked} == {(3, True)}
+    kinds = [(request.sampling.max_tokens, request.sampling.ignore_end) for request in pool.asked]
+    assert Counter(kinds) == {(3, True): 2 + 5, (1, True): 5 - 2}
+    assert [request.prompt_uid for request in pool.asked[:2]] == ["warm-up-0", "warm-up-1"]
 
 
 def test_an_attempt_gives_the_value_or_the_reason_in_one_line() -> None:

@@ -115,7 +115,7 @@ def test_every_verdict_is_shown_and_a_failed_gate_exits_1_and_leaves_production(
     refused = commands.promote(without_data(models[1], tmp_path / "orphan"))
     assert refused.code == 1
     assert all(word in refused.out for word in ("files", "template", "lineage", "failed", "no parent", "load", "off"))
-    assert "was not promoted: 1 of 9 gates failed: lineage" in " ".join(refused.out.split())
+    assert "was not promoted: 1 of 10 gates failed: lineage" in " ".join(refused.out.split())
     assert commands.now() == before
 
 
@@ -236,7 +236,7 @@ def test_a_run_whose_gates_fail_ends_in_staging_alone_and_says_so(
     )
     lines = promote_run(config, models[0], tmp_path, plain=True)
     assert (commands.now("staging"), commands.now("production")) == (None, None)
-    assert all("was not promoted: 1 of 9 gates failed: lineage" in line for line in lines)
+    assert all("was not promoted: 1 of 10 gates failed: lineage" in line for line in lines)
 
 
 @pytest.mark.parametrize(
