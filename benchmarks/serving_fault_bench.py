@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from data.records import UserError
-from serving.registry import AliasChange, Registry
+from learner.checkpoint import read_manifest
+from serving.registry import AliasChange, Registry, content_hash
 from stages import cli
 from tests.serving.checkpoints import small_checkpoint
 
@@ -40,6 +39,21 @@ class Tally:
     after: int = 0
     too_late: int = 0
     violations: list[str] = field(default_factory=list)
+
+    def count(self, moved: bool) -> None:
+        """Add a kill, after which production had moved or not."""
+        self.kills += 1
+        self.after += moved
+        self.before += not moved
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where production is: the number of its last move, the version, and the hash of the content that lies there."""
+
+    generation: int
+    version: str
+    content: str
 
 
 class FaultBench:
@@ -111,6 +125,36 @@ class FaultBench:
     def now(self) -> str:
         return self.history()[-1].version
 
+    def standing(self) -> Standing:
+        """Where production is, with the hash of what lies on the disk; UserError when a file is not as it should be."""
+        registry = Registry(self.place)
+        change = registry.alias("production")
+        assert change is not None
+        version = registry.version(change.version)
+        registry.verify(version)
+        return Standing(change.generation, change.version, content_hash(read_manifest(version.folder)))
+
+    def untouched_since(self, before: Standing, *, num_moves: int = 0) -> list[str]:
+        """What is wrong unless production is where it was, after so many moves (away and back), with all else whole."""
+        faults = self.faults(before.version)
+        if not faults and (now := self.standing()) != replace(before, generation=before.generation + num_moves):
+            faults.append(f"production was at {before} and is at {now}")
+        return faults
+
+    def moved_since(self, before: Standing, target: str | None) -> tuple[bool, list[str]]:
+        """Whether production moved, and what is wrong: it has to be as it was, or one move on at `target`.
+
+        None as target is the newest version, which may not have had a name yet when a promotion was killed.
+        """
+        target = target or Registry(self.place).versions()[-1].name
+        moved = len(self.history()) != before.generation
+        if not moved:
+            return False, self.untouched_since(before)
+        faults = self.faults(target)
+        if len(self.history()) != before.generation + 1:
+            faults.append(f"production moved {len(self.history()) - before.generation} times")
+        return True, faults
+
     def everything_is_whole(self) -> list[str]:
         """What is wrong with any version or record, all read anew."""
         self._whole.clear()
@@ -148,16 +192,3 @@ def _import_what_commands_import(gates: Path, checkpoint: Path) -> None:
 
     assert serving.live
     stages.promotion.measure_figures(load_gates(str(gates)), checkpoint, None, gates.parent / "evaluations", plain=True)
-
-
-@contextlib.contextmanager
-def full_disk(folder: Path, *, size_bytes: int) -> Iterator[Path]:
-    """A small file system of its own at `folder`; raises UserError where this user may not mount one."""
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
-        raise UserError("full disk: this user may not mount a small file system")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -5,9 +5,9 @@
 
 Each kill hits a process of its own that runs the real command line, forked from one in which the libraries are imported
 already, so that the moments fall into the command and not into two seconds of imports. The moment is drawn uniformly
-over the time that the command takes undisturbed. After every kill the registry is opened anew: the alias has to be at
-the version before or at the new one, every version has to be whole by its hashes, the history has to be without a gap,
-and the same command, started again, has to finish. Gates that need an engine are off here; a process that waits for an
+over the time that the command takes undisturbed. After every kill the registry is opened anew: the alias has to be as
+it was (same generation, same content by its hashes) or one move on, at the new version, every version has to be whole,
+the history has to be without a gap, and the same command, started again, has to finish. Gates that need an engine are off here; a process that waits for an
 engine changes nothing. In `swap` a real server follows the alias, and `promote` is killed while that changes its
 weights; the server then has to serve what the alias points to. Exits with 1 when one of these does not hold.
 """
@@ -18,24 +18,29 @@ import argparse
 import math
 import os
 import random
-import shutil
 import signal
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.machine import describe_machine
-from benchmarks.serving_fault_bench import FORCED, FaultBench, Tally, full_disk
+from benchmarks.machine import describe_machine, file_system
+from benchmarks.serving_fault_bench import FaultBench, Tally
+from benchmarks.serving_other_faults import (
+    engine_fault,
+    full_disk_fault,
+    input_faults,
+    server_faults,
+    small_disk,
+    two_at_once,
+)
 from data.files import JsonLines, read_rows
-from learner.checkpoint import MANIFEST, read_manifest, write_checkpoint
 from serving.live import servers_of
 from serving.registry import Registry, version_before
-from tests.serving.checkpoints import WEIGHTS
 from tests.serving.served_models import save_checkpoint
 
 
@@ -82,21 +87,16 @@ def _kill_once(
     bench: FaultBench, name: str, arguments: Sequence[str], target: str | None, tally: Tally, seconds: float
 ) -> bool:
     """Kill a command after so long and look; returns whether production moved. One that ended before has to have."""
-    before = bench.now()
+    before = bench.standing()
     was_running = bench.kill_after(arguments, seconds)
-    known = [version.name for version in Registry(bench.place).versions()]
-    # A promotion leads to the newest version, which may not have a name yet when it is killed.
-    faults = bench.faults(before, target or known[-1])
+    moved, faults = bench.moved_since(before, target)
     tally.violations += [f"{name} after {seconds:.3f} s: {fault}" for fault in faults]
-    moved = bench.now() != before
     if not was_running:
         tally.too_late += 1
         if not moved:
             tally.violations.append(f"{name}: the same command ended and did nothing")
         return moved
-    tally.kills += 1
-    tally.after += moved
-    tally.before += not moved
+    tally.count(moved)
     return moved
 
 
@@ -139,15 +139,13 @@ def _other(bench: FaultBench, names: Sequence[str]) -> str:
 
 
 def _kill_swap_once(bench: FaultBench, names: Sequence[str], tally: Tally, seconds: float) -> None:
-    before, target = bench.now(), _other(bench, names)
+    before, target = bench.standing(), _other(bench, names)
     if not bench.kill_after(bench.promote(target), seconds):
         tally.too_late += 1
         return
-    tally.kills += 1
-    tally.violations += [f"swap after {seconds:.3f} s: {fault}" for fault in bench.faults(before, target)]
-    moved = bench.now() != before
-    tally.after += moved
-    tally.before += not moved
+    moved, faults = bench.moved_since(before, target)
+    tally.violations += [f"swap after {seconds:.3f} s: {fault}" for fault in faults]
+    tally.count(moved)
     registry = Registry(bench.place)
     change = registry.alias("production")
     assert change is not None
@@ -186,82 +184,21 @@ def kill_at_every_point(bench: FaultBench, name: str, *, most: int = 200) -> Tal
     tally = Tally()
     for number in range(most):
         arguments, target = _next(bench, name)
-        before = bench.now()
+        before = bench.standing()
         process = bench.start(arguments, lambda number=number: die_before(number))  # type: ignore[misc]
         if not os.WIFSIGNALED(os.waitpid(process, 0)[1]):
             return tally
-        tally.kills += 1
-        known = [version.name for version in Registry(bench.place).versions()]
-        tally.violations += [f"{name}, call {number}: {f}" for f in bench.faults(before, target or known[-1])]
-        moved = bench.now() != before
-        tally.after += moved
-        tally.before += not moved
+        moved, faults = bench.moved_since(before, target)
+        tally.violations += [f"{name}, call {number}: {fault}" for fault in faults]
+        tally.count(moved)
         if not moved and bench.finish(arguments) != 0:
             tally.violations.append(f"{name}, call {number}: the same command does not finish")
     raise AssertionError(f"{name} does not end within {most} calls")
 
 
-# ---------------------------------------------------------------------------------------------- other faults
+# ---------------------------------------------------------------------------------------------- the table
 
-
-def other_faults(bench: FaultBench) -> dict[str, tuple[int, list[str]]]:
-    """Each fault with the exit code of `promote` and what is wrong with production afterwards."""
-    found: dict[str, tuple[int, list[str]]] = {}
-    for name, spoil in (
-        ("a truncated weight file", lambda data: data[:-1]),
-        ("a flipped byte", lambda data: data[:-1] + bytes([data[-1] ^ 1])),
-    ):
-        checkpoint = bench.checkpoint()
-        path, before = checkpoint / WEIGHTS, bench.now()
-        path.write_bytes(spoil(path.read_bytes()))
-        found[name] = bench.finish(bench.promote(checkpoint)), bench.faults(before)
-    checkpoint, before = _with_another_template(bench.folder), bench.now()
-    unforced = [argument for argument in bench.promote(checkpoint) if argument not in FORCED]
-    found["a template that is not that of training"] = bench.finish(unforced), bench.faults(before)
-    return found
-
-
-def full_disk_fault(folder: Path) -> tuple[int, list[str]]:
-    """A promotion into a registry whose disk has no room for the copy; UserError where no small disk can be mounted."""
-    with full_disk(folder / "disk", size_bytes=5 << 20) as disk:
-        bench = FaultBench(folder / "on-disk", weight_bytes=1 << 20, place=disk / "models")
-        before, state = bench.now(), os.statvfs(disk)
-        (disk / "filler").write_bytes(bytes(state.f_bavail * state.f_frsize - 300_000))
-        return bench.finish(bench.promote(bench.checkpoint())), bench.faults(before)
-
-
-def two_at_once(bench: FaultBench, *, rounds: int) -> dict[str, Any]:
-    """Two promotions of two checkpoints, started together, so often: one wins and the other is told."""
-    refused, violations = 0, []
-    for number in range(rounds):
-        checkpoints, generation = [bench.checkpoint(), bench.checkpoint()], len(bench.history())
-        processes = [bench.start(bench.promote(checkpoint)) for checkpoint in checkpoints]
-        codes = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
-        won = codes.count(0)
-        refused += codes.count(2)
-        if sorted(codes) not in ([0, 0], [0, 2]):  # the second may come after the first has ended
-            violations.append(f"two at once, round {number}: exit codes {codes}")
-        if len(bench.history()) != generation + won:
-            violations.append(f"two at once, round {number}: {won} won, {len(bench.history()) - generation} moves")
-        violations += bench.faults(*(version.name for version in Registry(bench.place).versions()))
-    fault = f"two promotions at once, {rounds} times ({refused} told that they lost)"
-    return {"fault": fault, "exit_code": "0 and 2", "left": "whole, at a winner's version", "violations": violations}
-
-
-def _with_another_template(folder: Path) -> Path:
-    """A checkpoint that is whole, and whose manifest says that it was trained with another template than it has."""
-    whole, other = save_checkpoint(folder / "whole", stage="base"), folder / "other-template"
-    manifest = read_manifest(whole)
-    contract = {**manifest.contract, "chat_template_sha256": "0" * 64}
-
-    def copy(partial: Path) -> None:
-        shutil.copytree(whole, partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
-
-    write_checkpoint(other, replace(manifest, contract=contract), copy)
-    return other
-
-
-OPERATIONS = ("promote", "rollback", "swap", "every point", "broken input")
+OPERATIONS = ("promote", "rollback", "swap", "every point", "broken input", "broken server", "broken engine")
 
 
 def record_of(operation: str, folder: Path, *, kills: int, seed: int, seconds: float) -> list[dict[str, Any]]:
@@ -274,14 +211,22 @@ def record_of(operation: str, folder: Path, *, kills: int, seed: int, seconds: f
         names = ("promote", "rollback")
         return [_row(f"{name}, before every call", kill_at_every_point(bench, name), seed) for name in names]
     if operation == "broken input":
-        found = other_faults(bench) | {"a full disk": full_disk_fault(folder)}
-        refusals = [
-            {"fault": name, "exit_code": code, "violations": [*faults, *(["exit code 0"] if code == 0 else [])]}
-            for name, (code, faults) in found.items()
-        ]
-        return [*refusals, two_at_once(bench, rounds=20)]
+        with small_disk(folder / "disk") as disk:
+            full = {**_refusal("a full disk", full_disk_fault(folder, disk)), "file_system": file_system(disk)}
+        refused = [_refusal(name, found) for name, found in input_faults(bench).items()]
+        return [*refused, full, two_at_once(bench, rounds=20)]
+    if operation == "broken server":
+        left = "whole, as before (there and back)"
+        return [{**_refusal(name, found), "left": left} for name, found in server_faults(bench).items()]
+    if operation == "broken engine":
+        return [_refusal("an engine that does not start", engine_fault(folder, bench))]
     tally = kill_at_random(bench, operation, kills=kills, seed=seed, seconds=seconds)
     return [_row(f"{operation}, random moments", tally, seed)]
+
+
+def _refusal(name: str, found: tuple[int, list[str]]) -> dict[str, Any]:
+    code, faults = found
+    return {"fault": name, "exit_code": code, "violations": [*faults, *(["exit code 0"] if code == 0 else [])]}
 
 
 def _row(name: str, tally: Tally, seed: int) -> dict[str, Any]:
@@ -289,19 +234,23 @@ def _row(name: str, tally: Tally, seed: int) -> dict[str, Any]:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows of one or several recordings as Markdown; those of one name add up."""
-    lines = ["| kill -9 of | kills | production at the version before | at the next | wrong |", "|---|---|---|---|---|"]
-    for name in dict.fromkeys(row["killed"] for row in rows if "killed" in row):
-        own = [row for row in rows if row.get("killed") == name]
+    """The rows of one or several recordings as Markdown; those of one name and kind of file system add up."""
+    lines = ["| kill -9 of | on | kills | production at the version before | at the next | wrong |", "|---|---|---|---|---|---|"]
+    for name, place in dict.fromkeys((row["killed"], _place(row)) for row in rows if "killed" in row):
+        own = [row for row in rows if (row.get("killed"), _place(row)) == (name, place)]
         sums = [sum(row[key] for row in own) for key in ("kills", "before", "after")]
         wrong = sum(len(row["violations"]) for row in own)
-        lines.append(f"| {name} | {sums[0]} | {sums[1]} | {sums[2]} | {wrong} |")
-    lines += ["", "| fault | exit code of promote | production |", "|---|---|---|"]
+        lines.append(f"| {name} | {place} | {sums[0]} | {sums[1]} | {sums[2]} | {wrong} |")
+    lines += ["", "| fault | on | exit code of promote | production |", "|---|---|---|---|"]
     for row in rows:
         if "fault" in row:
             left = "; ".join(row["violations"]) or row.get("left", "whole, as before")
-            lines.append(f"| {row['fault']} | {row['exit_code']} | {left} |")
+            lines.append(f"| {row['fault']} | {_place(row)} | {row['exit_code']} | {left} |")
     return "\n".join(lines) + "\n"
+
+
+def _place(row: Mapping[str, Any]) -> str:
+    return str(row.get("file_system", "not recorded"))
 
 
 def main() -> int:
@@ -324,7 +273,8 @@ def main() -> int:
     rows = []
     for operation in options.operations or OPERATIONS:
         with TemporaryDirectory() as folder:
-            rows += record_of(operation, Path(folder), kills=options.kills, seed=options.seed, seconds=options.seconds)
+            found = record_of(operation, Path(folder), kills=options.kills, seed=options.seed, seconds=options.seconds)
+            rows += [{"file_system": file_system(Path(folder)), **row} for row in found]
     print(table(rows), end="")
     if options.record is not None:
         machine = describe_machine()

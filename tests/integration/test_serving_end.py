@@ -41,3 +41,17 @@ def test_a_killed_server_takes_its_engine_with_it(models: Models, tmp_path: Path
         assert servers_of(models.registry, "production") == []
     finally:
         server.command.kill_if_running()
+
+
+def test_a_server_whose_engine_does_not_start_says_so_and_leaves_nothing(models: Models, tmp_path: Path) -> None:
+    before, name = models.registry.alias("production"), models.names["narrow"]
+    server = ServerProcess(models.registry, name, logs=tmp_path)
+    try:
+        server.command.finish(code=2, timeout_s=200)
+        assert "error: engine: it did not start on" in server.command.stderr
+        assert "serving" not in server.command.stdout.replace("it is served in", "")
+        assert server.command.processes() == []
+        assert servers_of(models.registry, name) == []
+        assert models.registry.alias("production") == before
+    finally:
+        server.command.kill_if_running()
