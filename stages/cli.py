@@ -67,12 +67,14 @@ def run(
 
     Example: `fourstage run quickstart seed=1 run_dir=runs/second`
     """
-    from stages.run import Selection, run_pipeline
+    from stages.run import Selection, promote_finished, run_pipeline
 
     config = load_recipe(recipe, [*(overrides or []), *(["profile.enabled=true"] if profile else [])])
     selection = Selection(rerun_from=rerun_from, until=until, only=only, start=start)
     summary = run_pipeline(config, selection, plain=True if plain else None)
     _print_summary(summary, as_json)
+    if not promote_finished(config, selection, plain=True if plain else None):
+        raise typer.Exit(1)
 
 
 @app.command()

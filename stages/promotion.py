@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from data.files import write_json
+from data.files import read_json, write_json
 from data.records import UserError
-from learner.checkpoint import CheckpointError
+from learner.checkpoint import CheckpointError, read_manifest
 from serving.figures import Figures, LineageFigures, Unmeasured
 from serving.gates import Verdict, failed, judge
 from serving.gates_config import GatesConfig, PromotionConfig, load_gates
@@ -21,8 +21,8 @@ from serving.gates_record import write_gates_record
 from serving.live import servers_of
 from serving.model_card import card_name, model_card
 from serving.promote import Move, promote, rollback
-from serving.registry import Registry, Version
-from stages.gate_measuring import measure_figures
+from serving.registry import AliasChange, Registry, Version, content_hash
+from stages.gate_measuring import measure_figures, suite_of
 
 EVALUATIONS = Path("runs/eval")
 """Where `fourstage eval` keeps its measurements by default, so that none is made twice."""
@@ -167,23 +167,52 @@ def rollback_alias(registry: Registry, alias: str, *, reason: str, timeout_s: fl
     return rollback(registry, alias, reason=reason, servers_of=servers_of, timeout_s=timeout_s)
 
 
-def promote_run(config: PromotionConfig, checkpoint: Path, run_dir: Path, *, plain: bool | None) -> list[str]:
+def check_promotion(config: PromotionConfig) -> None:
+    """Raise UserError, naming the setting, for gates that a run could not be judged by when it ends."""
+    gates = load_gates(config.gates, config.gate_settings)
+    if gates.needs_engine:
+        suite_of(gates)
+
+
+def promote_run(
+    config: PromotionConfig, checkpoint: Path, run_dir: Path, *, plain: bool | None
+) -> tuple[list[str], bool]:
     """The end of a run: its checkpoint goes to staging, and to production when the gates pass.
 
-    Staging takes any checkpoint that is whole and is what it says. Writes `promotion.json` into the run directory.
-    A gate that fails is told in the lines that are returned, and is no failure of the run: its checkpoint is there.
+    Staging takes any checkpoint that is whole and is what it says. Where the checkpoint was before it is not put again:
+    a run that is called once more must not undo a rollback, nor a promotion of something newer. Writes `promotion.json`
+    into the run directory. Returns lines that say what came of it, and whether nothing was refused.
     """
     registry, gates = Registry(config.registry), load_gates(config.gates, config.gate_settings)
-    done: list[Promotion] = []
-    if config.staging is not None:
-        bare = GatesConfig(
-            name="staging", licence=gates.licence, parity=None, benchmarks=None, think_follow=None, load=None
-        )
-        done.append(promote_checkpoint(registry, str(checkpoint), config.staging, bare, plain=plain))
-    if config.production is not None:
-        done.append(promote_checkpoint(registry, str(checkpoint), config.production, gates, plain=plain))
-    write_json(run_dir / "promotion.json", [promotion.document() for promotion in done])
-    return [line for promotion in done for line in promotion_lines(promotion)]
+    bare = GatesConfig(
+        name="staging", licence=gates.licence, parity=None, benchmarks=None, think_follow=None, load=None
+    )
+    path = run_dir / "promotion.json"
+    rows = {row["alias"]: row for row in read_json(path)} if path.exists() else {}
+    lines, done = [], True
+    for alias, asked in ((config.staging, bare), (config.production, gates)):
+        if alias is None:
+            continue
+        earlier = _earlier_move(registry, checkpoint, alias)
+        if earlier is not None:
+            lines.append(
+                f"{alias}: {earlier.version} was promoted before (generation {earlier.generation}), which is not done "
+                f"again; `fourstage promote {earlier.version} --to {alias}` does it"
+            )
+            continue
+        promotion = promote_checkpoint(registry, str(checkpoint), alias, asked, plain=plain)
+        lines += promotion_lines(promotion)
+        done = done and promotion.move is not None and promotion.move.done
+        rows[alias] = promotion.document()
+        write_json(path, list(rows.values()))
+    return lines, done
+
+
+def _earlier_move(registry: Registry, checkpoint: Path, alias: str) -> AliasChange | None:
+    """The newest move of an alias to the content of this checkpoint, None when it was never there."""
+    digest = content_hash(read_manifest(checkpoint))
+    names = [version.name for version in registry.versions() if version.content_hash == digest]
+    return next((change for change in reversed(registry.history(alias)) if change.version in names), None)
 
 
 def promotion_lines(promotion: Promotion) -> list[str]:

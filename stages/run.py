@@ -18,7 +18,6 @@ from data.records import UserError
 from evals.evaluate import EvaluationConfig, budget_curve, evaluate
 from evals.measurement import BOOTSTRAP_SEED
 from evals.summary import BenchmarkResult, BudgetPoint, compare_stages, summary_dict, write_summary
-from serving.gates_config import PromotionConfig
 from stages.evaluate_checkpoint import roll_out_of
 from stages.metrics_sinks import MetricsSink, open_sinks
 from stages.pipeline import MIN_FREE_BYTES, Checkpoint, Pipeline, PlannedStage, plan_stages, prepare_run, start_of
@@ -69,28 +68,38 @@ def run_pipeline(config: RunConfig, selection: Selection, *, plain: bool | None 
     """Run the selected stages and evaluations; returns the summary. Holds the run directory's lock meanwhile."""
     run = RunDir(config.run_dir)
     names = selection.stages_of(config.stages)
+    if config.promotion is not None and selection.is_whole:
+        from stages.promotion import check_promotion
+
+        check_promotion(config.promotion)  # days before its gates are asked
     num_parts = 2 * len(names) + (config.embedded_preference is not None)
     tracked = open_sinks(config.tracking, run_dir=run.path, name=config.name, settings=to_dict(config))
     with run.lock(), Progress(num_parts, plain=plain) as progress, tracked as sinks:
         services = Services(config, run.path, progress)
         try:
-            summary = _run(config, selection, names, run, services, sinks)
+            return _run(config, selection, names, run, services, sinks)
         finally:
             services.close()
-    if config.promotion is not None and selection.is_whole:
-        _promote(config, config.promotion, run, plain=plain)
-    return summary
 
 
-def _promote(config: RunConfig, promotion: PromotionConfig, run: RunDir, *, plain: bool | None) -> None:
-    """The last step of a recipe that asks for it: the last checkpoint goes to staging, then through the gates."""
+def promote_finished(config: RunConfig, selection: Selection, *, plain: bool | None = None) -> bool:
+    """The last step of a recipe that asks for it: the last checkpoint goes to staging, then through the gates.
+
+    Comes after `run_pipeline`, whose checkpoint is finished whatever comes of this. Returns whether every alias that
+    was asked for has, or once had, the checkpoint; holds the run directory's lock meanwhile.
+    """
+    if config.promotion is None or not selection.is_whole:
+        return True
     from stages.promotion import promote_run
 
-    last = plan_stages(config, run, config.stages)[-1]
-    lines = promote_run(promotion, last.checkpoint_folder, run.path, plain=plain)
+    run = RunDir(config.run_dir)
+    with run.lock():
+        last = plan_stages(config, run, config.stages)[-1]
+        lines, done = promote_run(config.promotion, last.checkpoint_folder, run.path, plain=plain)
     with Progress(1, plain=plain) as progress:
         for line in lines:
-            progress.say(line)
+            (progress.say if done else progress.warn)(line)
+    return done
 
 
 def run_all(config: RunConfig, run: RunDir, services: Services) -> dict[str, Any]:

@@ -10,14 +10,18 @@ from typing import Any
 
 import pytest
 
-from learner.checkpoint import MANIFEST, read_manifest, write_checkpoint
-from serving.gates_config import PromotionConfig
+from data.records import UserError
+from learner.checkpoint import MANIFEST, read_manifest, verify_checkpoint, write_checkpoint
+from serving.figures import Figures
+from serving.gates import Verdict, judge
+from serving.gates_config import GatesConfig, PromotionConfig
 from serving.registry import Registry
 from stages.cli import load_recipe
 from stages.pipeline import plan_stages
 from stages.promotion import promote_run
-from stages.run import Selection, run_pipeline
+from stages.run import Selection, promote_finished, run_pipeline
 from stages.run_dir import RunDir
+from stages.run_lock import is_locked
 from tests.serving.served_models import save_checkpoint
 from tests.stages.cli_calls import MICRO, Call
 
@@ -215,12 +219,16 @@ def test_unknown_gates_are_refused_by_name(commands: Commands, models: list[Path
 # ---------------------------------------------------------------------------------------------- the end of a run
 
 
+def at_the_end(commands: Commands, *settings: str) -> PromotionConfig:
+    return PromotionConfig(gates=str(commands.gates), gate_settings=settings, registry=str(commands.place))
+
+
 def test_a_run_ends_in_staging_and_in_production_when_its_gates_pass(
     commands: Commands, models: list[Path], tmp_path: Path
 ) -> None:
-    config = PromotionConfig(gates=str(commands.gates), registry=str(commands.place))
-    lines = promote_run(config, models[0], tmp_path, plain=True)
+    lines, done = promote_run(at_the_end(commands), models[0], tmp_path, plain=True)
     version = commands.now()
+    assert done
     assert version is not None
     assert commands.now("staging") == version
     assert lines == [f"{alias}: is at {version} (generation 1)" for alias in ("staging", "production")]
@@ -228,15 +236,71 @@ def test_a_run_ends_in_staging_and_in_production_when_its_gates_pass(
     assert [(row["alias"], row["passed"]) for row in written] == [("staging", True), ("production", True)]
 
 
-def test_a_run_whose_gates_fail_ends_in_staging_alone_and_says_so(
+def test_a_run_whose_gates_fail_says_so_and_is_promoted_when_they_pass(
     commands: Commands, models: list[Path], tmp_path: Path
 ) -> None:
-    config = PromotionConfig(
-        gates=str(commands.gates), gate_settings=("licence.allowed=[MIT]",), registry=str(commands.place)
-    )
-    lines = promote_run(config, models[0], tmp_path, plain=True)
+    lines, done = promote_run(at_the_end(commands, "licence.allowed=[MIT]"), models[0], tmp_path, plain=True)
+    assert not done
     assert (commands.now("staging"), commands.now("production")) == (None, None)
     assert all("was not promoted: 1 of 10 gates failed: lineage" in line for line in lines)
+    lines, done = promote_run(at_the_end(commands), models[0], tmp_path, plain=True)
+    assert done
+    assert commands.now("staging") == commands.now("production") is not None
+    written = json.loads((tmp_path / "promotion.json").read_text())
+    assert [(row["alias"], row["passed"]) for row in written] == [("staging", True), ("production", True)]
+
+
+def test_gates_of_production_that_fail_leave_the_checkpoint_in_staging_alone(
+    commands: Commands, models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judge_badly(config: GatesConfig, figures: Figures) -> list[Verdict]:
+        bad = [] if config.name == "staging" else [Verdict("sums, thinking", "failed", "0.2", "0.5 or more")]
+        return judge(config, figures) + bad
+
+    commands.promote(models[1])
+    before = Registry(commands.place).alias("production")
+    monkeypatch.setattr("stages.promotion.judge", judge_badly)
+    lines, done = promote_run(at_the_end(commands), models[0], tmp_path, plain=True)
+    registry = Registry(commands.place)
+    assert not done
+    assert registry.alias("production") == before
+    version = commands.now("staging")
+    assert version is not None
+    assert lines[1] == f"production: {version} was not promoted: 1 of 11 gates failed: sums, thinking"
+    written = json.loads((tmp_path / "promotion.json").read_text())
+    assert [(row["alias"], row["passed"]) for row in written] == [("staging", True), ("production", False)]
+    verify_checkpoint(models[0])  # the run's own copy
+
+
+def test_gates_that_could_not_judge_a_run_stop_it_before_it_begins(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    settings = ["promotion.gates=embedded", "promotion.gate_settings=[think_follow.benchmark=math]"]
+    config = load_recipe(MICRO, [f"run_dir={run_dir}", *settings])
+    with pytest.raises(UserError, match="has no 'math' in mode mixed"):
+        run_pipeline(config, Selection(), plain=True)
+    assert not run_dir.exists()
+
+
+@pytest.mark.parametrize("moved_on_by", ["a rollback", "a newer model"])
+def test_a_finished_run_that_is_called_again_does_not_promote_again(
+    commands: Commands, models: list[Path], tmp_path: Path, moved_on_by: str
+) -> None:
+    config = at_the_end(commands)
+    commands.promote(models[1])
+    promote_run(config, models[0], tmp_path, plain=True)
+    ours = commands.now()
+    if moved_on_by == "a rollback":
+        assert commands.rollback().code == 0
+    else:
+        assert commands.promote(models[1]).code == 0
+    registry = Registry(commands.place)
+    histories = [registry.history(alias) for alias in ("staging", "production")]
+    written = (tmp_path / "promotion.json").read_text()
+    lines, done = promote_run(config, models[0], tmp_path, plain=True)
+    assert done
+    assert [registry.history(alias) for alias in ("staging", "production")] == histories
+    assert lines[1].startswith(f"production: {ours} was promoted before (generation 2), which is not done again")
+    assert (tmp_path / "promotion.json").read_text() == written
 
 
 @pytest.mark.parametrize(
@@ -248,14 +312,16 @@ def test_only_a_run_that_goes_to_its_last_stage_is_promoted(
 ) -> None:
     promoted: list[tuple[PromotionConfig, Path, Path]] = []
 
-    def promote_run(config: PromotionConfig, checkpoint: Path, run_dir: Path, *, plain: bool | None) -> list[str]:
+    def promote_run(
+        config: PromotionConfig, checkpoint: Path, run_dir: Path, *, plain: bool | None
+    ) -> tuple[list[str], bool]:
+        assert is_locked(tmp_path)
         promoted.append((config, checkpoint, run_dir))
-        return ["production: is at v1"]
+        return ["production: was not promoted"], False
 
-    monkeypatch.setattr("stages.run._run", lambda *_: {})
     monkeypatch.setattr("stages.promotion.promote_run", promote_run)
     config = load_recipe(MICRO, [f"run_dir={tmp_path}", "promotion.gates=embedded", "promotion.staging=null"])
-    run_pipeline(config, selection, plain=True)
+    assert promote_finished(config, selection, plain=True) is not is_promoted
     if not is_promoted:
         assert promoted == []
         return
@@ -264,3 +330,17 @@ def test_only_a_run_that_goes_to_its_last_stage_is_promoted(
     assert run_dir == tmp_path
     assert checkpoint.parent.name.startswith("general_rl-")
     assert checkpoint == plan_stages(config, RunDir(tmp_path), config.stages)[-1].checkpoint_folder
+
+
+def test_a_run_without_a_promotion_has_nothing_to_promote(tmp_path: Path) -> None:
+    assert promote_finished(load_recipe(MICRO, [f"run_dir={tmp_path}"]), Selection())
+
+
+@pytest.mark.parametrize(("is_promoted", "code"), [(True, 0), (False, 1)])
+def test_a_run_whose_promotion_is_refused_shows_its_results_and_exits_1(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_promoted: bool, code: int
+) -> None:
+    monkeypatch.setattr("stages.run.run_pipeline", lambda *_, **__: {})
+    monkeypatch.setattr("stages.run.promote_finished", lambda *_, **__: is_promoted)
+    found = call("run", MICRO, f"run_dir={tmp_path}", "--json")
+    assert (found.code, found.out) == (code, "{}\n")
