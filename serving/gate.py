@@ -8,8 +8,8 @@ Belongs to one event loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 RETRY_AFTER_S = 1
 
@@ -27,13 +27,14 @@ class Refusal(Exception):
 class Gate:
     """Counts requests in and out. Starts open, for `version`.
 
-    `max_requests` bounds those inside and those that wait together; `hold_timeout_s` how long one waits for a swap.
+    `max_requests` bounds those that arrive, wait and are inside together; `hold_timeout_s` how long one waits for a swap.
     """
 
     def __init__(self, version: str, *, max_requests: int, hold_timeout_s: float) -> None:
         self.version = version
         self.max_requests = max_requests
         self.hold_timeout_s = hold_timeout_s
+        self.num_arriving = 0
         self.num_inside = 0
         self.num_waiting = 0
         self.ended: str | None = None
@@ -42,14 +43,27 @@ class Gate:
         self._is_empty = asyncio.Event()
         self._is_empty.set()
 
+    @contextmanager
+    def arriving(self) -> Iterator[None]:
+        """Have a place for the block, in which a request is read; no swap waits for it. Raises Refusal (429)."""
+        self._require_place()
+        self.num_arriving += 1
+        try:
+            yield
+        finally:
+            self.num_arriving -= 1
+
+    def _require_place(self) -> None:
+        if self.num_arriving + self.num_inside + self.num_waiting >= self.max_requests:
+            raise Refusal(429, f"{self.max_requests} requests are being served; try again later", RETRY_AFTER_S)
+
     @asynccontextmanager
     async def enter(self) -> AsyncIterator[str]:
         """Be inside for the block, which gets the version that serves; raises Refusal.
 
         429 when too many are here already, 503 when the server ends or a swap lasts too long.
         """
-        if self.num_inside + self.num_waiting >= self.max_requests:
-            raise Refusal(429, f"{self.max_requests} requests are being served; try again later", RETRY_AFTER_S)
+        self._require_place()
         await self._wait_until_open()
         if self.ended is not None:
             raise Refusal(503, self.ended, RETRY_AFTER_S)

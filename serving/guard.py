@@ -29,6 +29,10 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 OPEN_PATHS = frozenset({"/health"})
 """Paths that need no key: a load balancer has none, and the answer says no more than "alive"."""
 
+PASSED_HEADERS = frozenset({b"host", b"content-type", b"content-length", b"accept", b"user-agent"})
+"""What the application gets to see of a request's headers. vLLM takes the rank of an engine, a tenant or a trace from
+others; the key is nobody's business behind the guard. Of the address it gets no query, which no route here reads."""
+
 _TYPES = {
     400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error", 405: "invalid_request_error",
     408: "timeout_error", 411: "invalid_request_error", 413: "invalid_request_error", 415: "invalid_request_error",
@@ -69,10 +73,12 @@ class Guard:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             self._check_address(scope)
+            inner = {**scope, "headers": _passed_on(scope["headers"]), "query_string": b""}
             if self.routes[scope["path"]] == "GET":
-                await self.app(scope, receive, self._with_header(send, self.gate.version))
+                await self.app(inner, receive, self._with_header(send, self.gate.version))
                 return
-            body = await self._body(scope, receive)
+            with self.gate.arriving():
+                body = await self._body(scope, receive)
             try:
                 checked = checked_body(
                     scope["path"], body, end_token_ids=self.end_token_ids, max_choices=self.config.max_choices
@@ -84,10 +90,10 @@ class Guard:
                 if checked.get("model") == version:  # asked for by the version's name; the engine knows the alias
                     checked["model"] = self.alias
                 data = json.dumps(checked).encode()
-                scope = {**scope, "headers": _with_length(scope["headers"], len(data))}
+                inner["headers"] = _with_length(inner["headers"], len(data))
                 patient = _PatientSend(send, self.config.send_timeout_s)
                 try:
-                    await self.app(scope, _replay(data, receive), self._with_version(patient, version))
+                    await self.app(inner, _replay(data, receive), self._with_version(patient, version))
                 except Exception:
                     if not patient.gave_up:
                         raise
@@ -224,6 +230,10 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text} is beyond what a number can be")
     return number
+
+
+def _passed_on(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    return [(name, value) for name, value in headers if name in PASSED_HEADERS]
 
 
 def _with_length(headers: Sequence[tuple[bytes, bytes]], length: int) -> list[tuple[bytes, bytes]]:

@@ -96,9 +96,16 @@ def _check_text_only(messages: Any) -> None:
     for index, message in enumerate(messages):
         content = message.get("content") if isinstance(message, dict) else None
         for part in content if isinstance(content, list) else ():
-            kind = part.get("type") if isinstance(part, dict) else "text" if isinstance(part, str) else None
-            if kind not in _TEXT_PARTS or (isinstance(part, dict) and not part.keys() <= {"type", kind, "text"}):
+            if not _is_text(part):
                 raise BadRequest(f"messages[{index}].content", "the model reads text alone; send parts of type text")
+
+
+def _is_text(part: Any) -> bool:
+    """Whether a part of a message is text and names nothing else; vLLM would guess a type that is not given."""
+    if not isinstance(part, dict):
+        return isinstance(part, str)
+    kind = part.get("type")
+    return isinstance(kind, str) and kind in _TEXT_PARTS and part.keys() <= {"type", kind, "text"}
 
 
 def _check_choices(body: Mapping[str, Any], max_choices: int) -> None:

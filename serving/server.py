@@ -22,6 +22,7 @@ import uvicorn
 
 from data.records import UserError
 from learner.accelerators import computes_bfloat16
+from serving.connections import bounded_connections
 from serving.engine_app import ROUTES, EngineApp, engine_app
 from serving.folder_rules import require_safe_folder, require_trained_contract
 from serving.gate import Gate
@@ -186,7 +187,9 @@ async def _http_server(app: Any, config: ServeConfig, listener: socket.socket) -
     server = _HttpServer(
         uvicorn.Config(
             app,
-            http="h11",  # the one that bounds the headers
+            http=bounded_connections(
+                head_timeout_s=config.head_timeout_s, max_connections=config.max_requests * 2 + _IDLE_CONNECTIONS
+            ),
             h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
             ws="none",
             lifespan="on",
@@ -194,7 +197,6 @@ async def _http_server(app: Any, config: ServeConfig, listener: socket.socket) -
             access_log=False,
             server_header=False,
             proxy_headers=False,  # nobody in front is trusted to say who the caller is
-            limit_concurrency=config.max_requests * 2 + _IDLE_CONNECTIONS,
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=max(1, round(config.shutdown_timeout_s)),
         )

@@ -10,7 +10,7 @@ from data.records import UserError
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 MIN_KEY_LENGTH = 16
-_TIMES = ("body_timeout_s", "send_timeout_s", "drain_timeout_s", "hold_timeout_s", "shutdown_timeout_s", "poll_s")
+_TIMES = ("head_timeout_s", "body_timeout_s", "send_timeout_s", "drain_timeout_s", "hold_timeout_s", "shutdown_timeout_s", "poll_s")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +58,7 @@ class ServeConfig:
     max_requests: int = 256
     max_body_bytes: int = 4 << 20
     max_choices: int = 16
+    head_timeout_s: float = 10.0
     body_timeout_s: float = 30.0
     send_timeout_s: float = 60.0
     drain_timeout_s: float = 300.0

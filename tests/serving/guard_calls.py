@@ -23,6 +23,7 @@ class FakeApp:
 
     bodies: list[dict[str, Any]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
+    scopes: list[Any] = field(default_factory=list)
     went_away: bool = False
     answers: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -31,6 +32,7 @@ class FakeApp:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.paths.append(scope["path"])
+        self.scopes.append(scope)
         if scope["method"] == "GET":
             await _send(send, b"{}", b"application/json")
             return
@@ -100,6 +102,7 @@ async def ask(
     method: str = "POST",
     headers: dict[str, str] | None = None,
     pieces: Sequence[bytes] | None = None,
+    query: bytes = b"",
     went_away: asyncio.Event | None = None,
 ) -> Answer:
     """One request; `pieces` are sent as the body instead, and after them nothing is heard until `went_away`."""
@@ -107,7 +110,7 @@ async def ask(
         pieces = [body if isinstance(body, bytes) else json.dumps(body).encode()]
     given = {"host": "127.0.0.1:8000", "content-type": "application/json", **(headers or {})}
     scope = {
-        "type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b"",
+        "type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": query,
         "headers": [(name.encode(), value.encode()) for name, value in given.items()],
     }  # fmt: skip
     left = list(pieces)

@@ -114,6 +114,27 @@ def test_one_more_than_may_be_here_is_refused_with_the_time_to_wait() -> None:
     run(scenario())
 
 
+def test_who_arrives_takes_a_place_and_no_swap_waits_for_it() -> None:
+    async def scenario() -> None:
+        door = gate(max_requests=2)
+        with door.arriving(), door.arriving():
+            assert await door.emptied(1) == 0
+            for refused in (door.arriving, door.enter):
+                with pytest.raises(Refusal, match="2 requests are being served") as refusal:
+                    context = refused()
+                    if hasattr(context, "__aenter__"):
+                        await context.__aenter__()
+                    else:
+                        context.__enter__()
+                assert refusal.value.status == 429
+        async with door.enter(), door.enter():
+            assert (door.num_arriving, door.num_inside) == (0, 2)
+            with pytest.raises(Refusal), door.arriving():
+                raise AssertionError("was let in")
+
+    run(scenario())
+
+
 def test_who_waits_too_long_is_told_to_come_back() -> None:
     async def scenario() -> None:
         door = gate(hold_timeout_s=0.01)

@@ -264,6 +264,36 @@ def test_one_request_too_many_is_told_when_to_come_back_and_all_others_are_answe
     run(scenario())
 
 
+def test_bodies_that_are_still_being_read_count_as_requests() -> None:
+    async def scenario() -> None:
+        app, gone = FakeApp(), asyncio.Event()
+        guard = guarded(app, max_requests=2)
+        slow = [asyncio.create_task(ask(guard, pieces=[], went_away=gone)) for _ in range(2)]
+        await asyncio.sleep(0.02)
+        assert (guard.gate.num_arriving, (await ask(guard)).status) == (2, 429)
+        gone.set()
+        await asyncio.gather(*slow)
+        assert (guard.gate.num_arriving, (await ask(guard)).status) == (0, 200)
+
+    run(scenario())
+
+
+def test_the_application_sees_neither_the_key_nor_what_moves_a_request_within_the_engine() -> None:
+    async def scenario() -> None:
+        app = FakeApp()
+        given = {"authorization": f"Bearer {KEY}", "x-data-parallel-rank": "7", "traceparent": "00-1-2-3", "accept": "*/*"}
+        for path, method in ((CHAT, "POST"), ("/v1/models", "GET")):
+            answer = await ask(guarded(app, api_key=KEY), path, method=method, headers=given, query=b"a=b")
+            assert answer.status == 200
+        for scope in app.scopes:
+            names = {name for name, _ in scope["headers"]}
+            assert names <= {b"host", b"content-type", b"content-length", b"accept"}
+            assert b"accept" in names
+            assert scope["query_string"] == b""
+
+    run(scenario())
+
+
 def test_at_the_end_a_request_is_told_so() -> None:
     async def scenario() -> Answer:
         guard: Guard = guarded(FakeApp())

@@ -110,6 +110,10 @@ def test_a_switch_that_is_not_true_or_false_is_refused(value: Any) -> None:
         {"type": "video_url", "video_url": {"url": "http://example.org/a.mp4"}},
         {"image_url": "file:///etc/passwd"},
         {"type": "text", "text": "a", "image_url": {"url": "file:///etc/passwd"}},
+        {"type": ["text"], "text": "a"},
+        {"type": {}, "text": "a"},
+        {"type": None, "text": "a"},
+        {},
         7,
     ],
 )
