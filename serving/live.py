@@ -76,6 +76,8 @@ class LiveServer:
                 return SwapResult(state.version, 0.0, f"the server {state.address} (process {state.pid}) ended")
             if time.monotonic() >= deadline:
                 reason = f"the server {state.address} did not say within {timeout_s:g} s what it serves"
+                if state.host_name != socket.gethostname():
+                    reason += f"; if it runs no more on {state.host_name}, delete {self.path}"
                 return SwapResult(state.version, 0.0, reason)
             time.sleep(_POLL_S)
 

@@ -103,21 +103,28 @@ class Registry:
     # ---- versions
 
     def versions(self) -> list[Version]:
-        """All versions, oldest first, each content once."""
-        found: dict[str, Version] = {}
-        for _, record in self._records("versions"):
-            digest = str(record["content_hash"])
-            if digest not in found:  # two who add the same content at the same moment: the first number counts
-                found[digest] = self._version_of(record)
-        return list(found.values())
+        """All versions, oldest first, each content once; CheckpointError for a manifest that is missing or damaged."""
+        return [self._version_of(name, digest) for digest, name in self._names().items()]
+
+    def names(self) -> list[str]:
+        """The names of all versions, oldest first, without a look at what is in them."""
+        return list(self._names().values())
+
+    def name_of(self, digest: str) -> str | None:
+        """The name of the version with this content hash, None when it was never added."""
+        return self._names().get(digest)
 
     def version(self, name: str) -> Version:
-        """The version called `name`, its folder fetched; UserError suggests names that are near."""
-        known = {version.name: version for version in self.versions()}
+        """The version called `name`, its folder fetched; UserError suggests names that are near.
+
+        Whether other versions are whole is of no account here: an old one that is damaged must keep nobody from going
+        on, or back, to another.
+        """
+        known = {name: digest for digest, name in self._names().items()}
         if name not in known:
             raise UserError(f"version: {name!r} is not in the registry {self.place}; {_suggestion(name, known)}")
-        self.place.fetch_folder(known[name].content_hash)
-        return known[name]
+        self.place.fetch_folder(known[name])
+        return self._version_of(name, known[name])
 
     def resolve(self, name_or_alias: str) -> Version:
         """The version of that name, or the one that the alias points to."""
@@ -125,7 +132,7 @@ class Registry:
             change = self.alias(name_or_alias)
             if change is not None:
                 return self.version(change.version)
-        names = [version.name for version in self.versions()]
+        names = self.names()
         if name_or_alias in names:
             return self.version(name_or_alias)
         raise UserError(
@@ -143,12 +150,10 @@ class Registry:
         _require_plain_names(manifest, Path(checkpoint))
         digest = content_hash(manifest)
         self.place.store_folder(digest, Path(checkpoint), sorted(manifest.files))
-        known = [version for version in self.versions() if version.content_hash == digest]
-        if not known:
+        if self.name_of(digest) is None:
             self._name_content(digest, manifest, source=str(checkpoint))
-            known = [version for version in self.versions() if version.content_hash == digest]
         self.place.fetch_folder(digest)
-        return known[0]
+        return self._version_of(self._names()[digest], digest)
 
     def verify(self, version: Version) -> None:
         """Compare every file of the version, manifest included, with its hash; CheckpointError names the file."""
@@ -229,6 +234,13 @@ class Registry:
 
     # ---- records
 
+    def _names(self) -> dict[str, str]:
+        """The name of each content hash, oldest first."""
+        found: dict[str, str] = {}
+        for _, record in self._records("versions"):  # of two who add one content at the same moment the first counts
+            found.setdefault(str(record["content_hash"]), str(record["name"]))
+        return found
+
     def _name_content(self, digest: str, manifest: Manifest, *, source: str) -> None:
         """Give content the next free number."""
         for _ in range(_MOST_ATTEMPTS):
@@ -252,9 +264,8 @@ class Registry:
     def _record(self, name: str) -> dict[str, Any]:
         return _unsealed(self.place.read(name), f"{self.place}/{name}")
 
-    def _version_of(self, record: Mapping[str, Any]) -> Version:
-        digest = str(record["content_hash"])
-        return Version(str(record["name"]), self.place.local_folder(digest), self.place.manifest(digest), digest)
+    def _version_of(self, name: str, digest: str) -> Version:
+        return Version(name, self.place.local_folder(digest), self.place.manifest(digest), digest)
 
 
 def _plain_stage(stage: str) -> str:

@@ -114,7 +114,7 @@ def _candidate(registry: Registry, checkpoint: str, *, dry_run: bool) -> tuple[V
     fault of the checkpoint's and raises UserError.
     """
     folder = Path(checkpoint)
-    named = [*registry.aliases(), *(version.name for version in registry.versions())]
+    named = [*registry.aliases(), *registry.names()]
     if checkpoint in named and folder.is_dir():
         raise UserError(
             f"CHECKPOINT: {checkpoint} is a folder here and a name in the registry; write ./{checkpoint} for the "
@@ -210,9 +210,8 @@ def promote_run(
 
 def _earlier_move(registry: Registry, checkpoint: Path, alias: str) -> AliasChange | None:
     """The newest move of an alias to the content of this checkpoint, None when it was never there."""
-    digest = content_hash(read_manifest(checkpoint))
-    names = [version.name for version in registry.versions() if version.content_hash == digest]
-    return next((change for change in reversed(registry.history(alias)) if change.version in names), None)
+    name = registry.name_of(content_hash(read_manifest(checkpoint)))
+    return next((change for change in reversed(registry.history(alias)) if change.version == name), None)
 
 
 def promotion_lines(promotion: Promotion) -> list[str]:

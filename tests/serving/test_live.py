@@ -99,9 +99,11 @@ def test_another_process_with_the_same_id_is_not_the_server(registry: Registry) 
 
 
 def test_a_server_of_another_machine_counts_as_running(registry: Registry) -> None:
-    _foreign_file(registry, 999_999_999, "1", host_name="elsewhere")
+    path = _foreign_file(registry, 999_999_999, "1", host_name="elsewhere")
     (server,) = servers_of(registry, "production")
-    assert "did not say" in str(server.wait_for(4, 0.05).failed)
+    failed = str(server.wait_for(4, 0.05).failed)
+    assert "did not say" in failed
+    assert f"if it runs no more on elsewhere, delete {path}" in failed
 
 
 def test_a_file_that_no_server_wrote_is_named(registry: Registry) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import shutil
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -121,6 +122,29 @@ def test_a_manifest_of_other_content_is_noticed(tmp_path: Path) -> None:
     (version.folder / "manifest.json").write_bytes((other.folder / "manifest.json").read_bytes())
     with pytest.raises(CheckpointError, match="is that of other content"):
         registry.verify(version)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "no folder"])
+def test_an_old_version_that_is_damaged_keeps_nobody_from_going_on_or_back_to_another(
+    tmp_path: Path, damage: str
+) -> None:
+    registry = Registry(tmp_path / "reg")
+    old, first, second = (added(registry, tmp_path, fill=fill) for fill in range(3))
+    if damage == "no folder":
+        shutil.rmtree(old.folder)
+    else:
+        spoil(old.folder / "manifest.json", damage)
+    registry.point("production", first.name, expected_generation=0, reason="r")
+    registry.point("production", second.name, expected_generation=1, reason="r")
+    assert registry.resolve("production") == second
+    assert registry.point("production", first.name, expected_generation=2, reason="back").generation == 3
+    newest = added(registry, tmp_path, fill=3)
+    assert registry.names() == [old.name, first.name, second.name, newest.name]
+    assert registry.name_of(newest.content_hash) == newest.name
+    with pytest.raises(CheckpointError, match="manifest.json|is missing"):
+        registry.point("production", old.name, expected_generation=3, reason="r")
+    assert added(registry, tmp_path) == old  # the checkpoint, added again, mends it
+    assert len(registry.versions()) == 4
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "a/../../b", "a//b"])
