@@ -67,11 +67,16 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str | Iterable[byte
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-    directory = os.open(path.parent, os.O_RDONLY)
+    flush(path.parent)  # the rename itself must survive a power cut
+
+
+def flush(path: str | os.PathLike[str]) -> None:
+    """Wait until what was written to a file, or which names a folder holds, has reached the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(directory)  # the rename itself must survive a power cut
+        os.fsync(descriptor)
     finally:
-        os.close(directory)
+        os.close(descriptor)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

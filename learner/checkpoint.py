@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from data.files import flush
 from data.records import UserError
 
 MANIFEST = "manifest.json"
@@ -105,21 +105,13 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(replaced)
     else:
         partial.rename(folder)
-    _flush(folder.parent)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush(folder.parent)
 
 
 def _flush_tree(folder: Path) -> None:
     for path in sorted(folder.rglob("*")):
-        _flush(path)
-    _flush(folder)
+        flush(path)
+    flush(folder)
 
 
 def hash_files(folder: Path) -> dict[str, FileRecord]:

@@ -23,10 +23,11 @@ from typing import Any
 
 import torch
 
-from data.chat import STOP_THINKING, THINK_CLOSE, THINK_OPEN
+from data.chat import STOP_THINKING, THINK_CLOSE
 from data.files import read_json
 from data.records import UserError
 from data.tokenizer import end_token_ids
+from rollout.config import CPU_BLOCK_SIZE, REASONING
 from rollout.end_with_server import SERVER_VARIABLE, server_mark
 from serving.server_config import ServingEngineConfig
 
@@ -38,7 +39,6 @@ ROUTES = {
 }
 """The paths that exist, each with its one method."""
 
-CPU_BLOCK_SIZE = 32
 _FORBIDDEN_VARIABLES = (
     "VLLM_SERVER_DEV_MODE",  # registers the development endpoints
     "VLLM_ALLOW_INSECURE_SERIALIZATION",  # lets pickled functions into the engine
@@ -68,7 +68,6 @@ def prepare_environment(config: ServingEngineConfig) -> None:
 
 def engine_arguments(config: ServingEngineConfig, folder: Path, model_name: str) -> list[str]:
     """vLLM's command line for this model: safetensors alone, no remote code, Qwen3's parsers and thinking budget."""
-    budget = {"reasoning_parser": "qwen3", "reasoning_start_str": THINK_OPEN, "reasoning_end_str": STOP_THINKING}
     on_cpu = not torch.cuda.is_available()
     block_size = config.block_size or (CPU_BLOCK_SIZE if on_cpu else None)
     arguments = [
@@ -80,7 +79,7 @@ def engine_arguments(config: ServingEngineConfig, folder: Path, model_name: str)
         "--tensor-parallel-size", str(config.tensor_parallel_size),
         "--enable-prefix-caching",
         "--worker-extension-cls", "rollout.serving_worker.ServingWorker",
-        "--reasoning-parser", "qwen3", "--reasoning-config", json.dumps(budget),
+        "--reasoning-parser", REASONING["reasoning_parser"], "--reasoning-config", json.dumps(REASONING),
         "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
         "--generation-config", "auto",
         "--fingerprint-mode", "none",  # the version goes there

@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evals.measurement import Measurement
+from evals.significance import Floats
 from serving.measured_engine import MeasuredEngine
 
-Floats = NDArray[np.float64]
 Place = tuple[str, str]
 """A benchmark and the mode that it was asked in."""
 

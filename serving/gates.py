@@ -15,12 +15,11 @@ from typing import Literal
 
 import numpy as np
 
-from evals.significance import crossed_bootstrap
+from evals.significance import Floats, crossed_bootstrap
 from serving.figures import (
     ContractFigures,
     Figures,
     FileFigures,
-    Floats,
     GapFigures,
     LineageFigures,
     LoadFigures,

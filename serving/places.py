@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from data.files import atomic_write, disk_full_is_user_error, require_free_space
+from data.files import atomic_write, disk_full_is_user_error, flush, require_free_space
 from data.records import UserError
 from learner.checkpoint import (
     MANIFEST,
@@ -119,7 +119,7 @@ class LocalPlace:
                 ) from error
             finally:
                 partial.unlink(missing_ok=True)
-            _flush(path.parent)
+            flush(path.parent)
         return True
 
     def read(self, name: str) -> bytes:
@@ -368,7 +368,7 @@ def _make_folder(path: Path) -> None:
     _make_folder(path.parent)
     with suppress(FileExistsError):  # somebody else was quicker
         path.mkdir()
-    _flush(path.parent)
+    flush(path.parent)
 
 
 def _sweep(folder: Path) -> None:
@@ -377,11 +377,3 @@ def _sweep(folder: Path) -> None:
         with suppress(FileNotFoundError):  # its writer, or another sweep, was quicker
             if time.time() - left.stat().st_mtime > _STALE_AFTER_S:
                 left.unlink()
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -40,7 +40,7 @@ from evals.measurement import (
 from evals.pooling import by_category, pool, result_dict
 from evals.results_table import markdown_document, rich_tables
 from evals.summary import EvalMode, summary_dict
-from learner.checkpoint import hash_files, verify_checkpoint
+from learner.checkpoint import FileRecord, Manifest, hash_files, verify_checkpoint
 from rollout.policy import GenerationRequest, Policy
 from stages.eval_suite import SuiteConfig
 from stages.pipeline import judge_identity, package_versions
@@ -77,17 +77,31 @@ class Subject:
     name: str
     key: str
 
+    def results_in(self, out: Path) -> Path:
+        """Where below `out` what was measured of it is kept, by everybody who measures it."""
+        return out / f"{self.name}-{self.key[:12]}"
+
 
 def subject_of(folder: Path) -> Subject:
     """Read the checkpoint's files once; a manifest is held against them. UserError when it is no whole model folder."""
     require_model_folder(folder, field="CHECKPOINT")
-    name = folder.resolve().name
     if (folder / "manifest.json").exists():
-        manifest = verify_checkpoint(folder)
-        records, name = dict(manifest.files), manifest.stage
-    else:
-        records = hash_files(folder)
-    return Subject(folder, name, files_key({path: record.sha256 for path, record in records.items()}))
+        return subject_of_manifest(folder, verify_checkpoint(folder))
+    return subject_of_files(folder, folder.resolve().name)
+
+
+def subject_of_manifest(folder: Path, manifest: Manifest) -> Subject:
+    """The checkpoint by the hashes of its manifest, which the caller has held against the files."""
+    return Subject(folder, manifest.stage, _key_of(manifest.files))
+
+
+def subject_of_files(folder: Path, name: str) -> Subject:
+    """The checkpoint by the content that is there, whatever a manifest says."""
+    return Subject(folder, name, _key_of(hash_files(folder)))
+
+
+def _key_of(files: Mapping[str, FileRecord]) -> str:
+    return files_key({path: record.sha256 for path, record in files.items()})
 
 
 def evaluate_checkpoint(
@@ -97,7 +111,7 @@ def evaluate_checkpoint(
     subject = subject_of(checkpoint)
     require_positions(checkpoint, suite.rollout.engine.max_model_len)
     check_uses(benchmark_uses(suite.evaluation.benchmarks, suite.evaluation.seed), suite)
-    folder = out / f"{subject.name}-{subject.key[:12]}"
+    folder = subject.results_in(out)
     num_parts = 2 if suite.evaluation.budget_benchmarks else 1
     with RunLock(folder), Progress(num_parts, plain=plain) as progress:
         services = Services(suite, folder, progress)

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from data.records import Completion, Mode, UserError
-from evals.cache_keys import files_key
 from evals.evaluate import benchmark_prompts, build_job
-from learner.checkpoint import hash_files, read_manifest
+from learner.checkpoint import read_manifest
 from rollout.policy import ContinuousPolicy, GenerationRequest, Policy, SamplingConfig
 from serving.figures import Figures, GapFigures, LoadFigures, Place, Scores, Unmeasured, logprob_gaps, scores_of
 from serving.folder_figures import contract_figures, file_figures, lineage_figures
@@ -29,7 +28,7 @@ from serving.measured_engine import measured_engine
 from serving.parity import transformers_logprobs
 from serving.registry import Version
 from stages.eval_suite import SuiteConfig, load_suite
-from stages.evaluate_checkpoint import Subject, suite_measurements
+from stages.evaluate_checkpoint import Subject, subject_of_files, subject_of_manifest, suite_measurements
 from stages.progress import Progress
 from stages.run_lock import RunLock
 from stages.services import Services
@@ -115,16 +114,13 @@ def attempt(measure: Callable[[], FigureT]) -> FigureT | Unmeasured:
 
 def _subject(folder: Path, *, is_sound: bool) -> Subject:
     """The checkpoint as the shelf of measurements knows it: by the content that is there."""
-    if is_sound:
-        manifest = read_manifest(folder)
-        return Subject(folder, manifest.stage, files_key({n: record.sha256 for n, record in manifest.files.items()}))
-    return Subject(folder, "damaged", files_key({name: record.sha256 for name, record in hash_files(folder).items()}))
+    return subject_of_manifest(folder, read_manifest(folder)) if is_sound else subject_of_files(folder, "damaged")
 
 
 @contextmanager
 def _engines(suite: SuiteConfig, subject: Subject, out: Path, progress: Progress) -> Iterator[tuple[Services, Path]]:
     """Services for one checkpoint, which start when they are needed and end here, and where its measurements lie."""
-    shelf = out / f"{subject.name}-{subject.key[:12]}"
+    shelf = subject.results_in(out)
     with RunLock(shelf):
         services = Services(suite, shelf, progress)
         try:
