@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ ROUTES = {
 }
 """The paths that exist, each with its one method."""
 
+_LOOPBACK_INTERFACES = ("lo", "lo0")
 _FORBIDDEN_VARIABLES = (
     "VLLM_SERVER_DEV_MODE",  # registers the development endpoints
     "VLLM_ALLOW_INSECURE_SERIALIZATION",  # lets pickled functions into the engine
@@ -64,6 +66,10 @@ def prepare_environment(config: ServingEngineConfig) -> None:
         # the sake of pinned OpenMP threads, which are not pinned here.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ["HF_HUB_OFFLINE"] = "1"
+    # torch's gloo listens on the address of the machine's name, for one process too, and checks nobody who connects.
+    for _, interface in socket.if_nameindex():
+        if interface in _LOOPBACK_INTERFACES:
+            os.environ["GLOO_SOCKET_IFNAME"] = interface
 
 
 def engine_arguments(config: ServingEngineConfig, folder: Path, model_name: str) -> list[str]:

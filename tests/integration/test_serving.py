@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import openai
+import psutil
 import pytest
 
 from data.chat import STOP_THINKING, render
@@ -238,6 +239,17 @@ def test_no_endpoint_of_the_engine_is_reachable(server: ServerProcess) -> None:
     with httpx.Client(headers={"Authorization": f"Bearer {KEY}"}) as client:
         found = {path: (client.get(root + path).status_code, client.post(root + path).status_code) for path in paths}
     assert set(found.values()) == {(404, 404)}, found
+
+
+def test_nothing_of_the_server_listens_beyond_this_machine(server: ServerProcess) -> None:
+    found = {
+        connection.laddr.ip
+        for process in {*server.command.processes(), *server.command.children()}
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert found
+    assert found <= {"127.0.0.1", "::1"}
 
 
 def test_the_list_of_models_shows_the_alias_and_no_path(server: ServerProcess, models: Models) -> None:
