@@ -7,9 +7,10 @@ Each kill hits a process of its own that runs the real command line, forked from
 already, so that the moments fall into the command and not into two seconds of imports. The moment is drawn uniformly
 over the time that the command takes undisturbed. After every kill the registry is opened anew: the alias has to be as
 it was (same generation, same content by its hashes) or one move on, at the new version, every version has to be whole,
-the history has to be without a gap, and the same command, started again, has to finish. Gates that need an engine are off here; a process that waits for an
-engine changes nothing. In `swap` a real server follows the alias, and `promote` is killed while that changes its
-weights; the server then has to serve what the alias points to. Exits with 1 when one of these does not hold.
+the history has to be without a gap, and the same command, started again, has to finish. Gates that need an engine are
+off here; a process that waits for an engine changes nothing. In `swap` a real server follows the alias, and `promote`
+is killed while that changes its weights; the server then has to serve what the alias points to. Exits with 1 when one
+of these does not hold.
 """
 
 from __future__ import annotations
@@ -235,7 +236,10 @@ def _row(name: str, tally: Tally, seed: int) -> dict[str, Any]:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows of one or several recordings as Markdown; those of one name and kind of file system add up."""
-    lines = ["| kill -9 of | on | kills | production at the version before | at the next | wrong |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| kill -9 of | on | kills | production at the version before | at the next | wrong |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, place in dict.fromkeys((row["killed"], _place(row)) for row in rows if "killed" in row):
         own = [row for row in rows if (row.get("killed"), _place(row)) == (name, place)]
         sums = [sum(row[key] for row in own) for key in ("kills", "before", "after")]

@@ -27,7 +27,8 @@ class Refusal(Exception):
 class Gate:
     """Counts requests in and out. Starts open, for `version`.
 
-    `max_requests` bounds those that arrive, wait and are inside together; `hold_timeout_s` how long one waits for a swap.
+    `max_requests` bounds those that arrive, wait and are inside together; `hold_timeout_s` how long one waits for a
+    swap.
     """
 
     def __init__(self, version: str, *, max_requests: int, hold_timeout_s: float) -> None:

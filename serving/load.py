@@ -1,5 +1,4 @@
-"""A steady load on an engine: so many requests in flight at every moment, each timed to its last token, some to the first.
-"""
+"""A steady load on an engine: so many requests in flight at every moment, each timed to its last token or its first."""
 
 from __future__ import annotations
 

@@ -42,9 +42,7 @@ def measured_engine(rollout: RolloutConfig) -> MeasuredEngine:
     )
 
 
-def settled(
-    config: ServingEngineConfig, measured: MeasuredEngine | None, *, has_bfloat16: bool
-) -> ServingEngineConfig:
+def settled(config: ServingEngineConfig, measured: MeasuredEngine | None, *, has_bfloat16: bool) -> ServingEngineConfig:
     """The settings with nothing left open: what was set, else what was measured.
 
     Of a version that no gate measured the precision is the one that this machine computes fast: bfloat16 where it has

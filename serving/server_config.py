@@ -10,7 +10,15 @@ from data.records import UserError
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 MIN_KEY_LENGTH = 16
-_TIMES = ("head_timeout_s", "body_timeout_s", "send_timeout_s", "drain_timeout_s", "hold_timeout_s", "shutdown_timeout_s", "poll_s")
+_TIMES = (
+    "head_timeout_s",
+    "body_timeout_s",
+    "send_timeout_s",
+    "drain_timeout_s",
+    "hold_timeout_s",
+    "shutdown_timeout_s",
+    "poll_s",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

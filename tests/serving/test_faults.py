@@ -44,7 +44,14 @@ def test_the_table_adds_up_the_rows_of_several_recordings() -> None:
         {"killed": "promote", "file_system": "ext4", "kills": 3, "before": 2, "after": 1, "violations": []},
         {"fault": "a flipped byte", "file_system": "ext4", "exit_code": 1, "violations": []},
         {"killed": "promote", "file_system": "ext4", "kills": 4, "before": 4, "after": 0, "violations": ["x"]},
-        {"killed": "promote", "file_system": "tmpfs (in memory)", "kills": 5, "before": 5, "after": 0, "violations": []},
+        {
+            "killed": "promote",
+            "file_system": "tmpfs (in memory)",
+            "kills": 5,
+            "before": 5,
+            "after": 0,
+            "violations": [],
+        },
         {"killed": "promote", "kills": 1, "before": 1, "after": 0, "violations": []},
     ]
     lines = table(rows).splitlines()

@@ -85,7 +85,15 @@ def test_all_that_could_not_be_measured_fails_with_its_reason() -> None:
     figures = good_figures(loads_s=lost, parity=lost, scores=lost, load=lost, current_scores=lost)
     verdicts = by_gate(judge(gates(), figures))
     missed = [gate for gate, verdict in verdicts.items() if verdict.status == "failed"]
-    assert missed == ["engine", "log-probabilities", "sums, thinking", "against current", "ThinkFollow", "load", "first token"]
+    assert missed == [
+        "engine",
+        "log-probabilities",
+        "sums, thinking",
+        "against current",
+        "ThinkFollow",
+        "load",
+        "first token",
+    ]
     assert all(verdicts[gate].measured == "not measured: the engine did not start" for gate in missed)
 
 
@@ -93,7 +101,7 @@ def test_a_gate_that_is_turned_off_says_so() -> None:
     config = gates(parity=None, benchmarks=None, think_follow=None, load=None)
     verdicts = by_gate(judge(config, good_figures(loads_s=None, parity=None, scores=None, load=None)))
     off = {gate for gate, verdict in verdicts.items() if verdict.status == "off"}
-    assert off == {"engine", "log-probabilities", "benchmarks", "against current", "ThinkFollow", "load"}
+    assert off == {"engine", "log-probabilities", "benchmarks", "against current", "ThinkFollow", "load", "first token"}
     assert not config.needs_engine
 
 

@@ -281,7 +281,12 @@ def test_bodies_that_are_still_being_read_count_as_requests() -> None:
 def test_the_application_sees_neither_the_key_nor_what_moves_a_request_within_the_engine() -> None:
     async def scenario() -> None:
         app = FakeApp()
-        given = {"authorization": f"Bearer {KEY}", "x-data-parallel-rank": "7", "traceparent": "00-1-2-3", "accept": "*/*"}
+        given = {
+            "authorization": f"Bearer {KEY}",
+            "x-data-parallel-rank": "7",
+            "traceparent": "00-1-2-3",
+            "accept": "*/*",
+        }
         for path, method in ((CHAT, "POST"), ("/v1/models", "GET")):
             answer = await ask(guarded(app, api_key=KEY), path, method=method, headers=given, query=b"a=b")
             assert answer.status == 200

@@ -10,7 +10,6 @@ from data.records import Completion, VersionSpan
 from rollout.policy import GenerationRequest, SamplingConfig
 from serving.load import steady_load
 
-
 TICKS = {"first0": 1.0, "first1": 1.0, "first2": 1.0, "first3": 1.0, "late0": 5.0}
 
 
@@ -61,9 +60,7 @@ def test_so_many_requests_are_in_flight_and_each_is_timed(count: int, concurrenc
 
 def test_a_request_for_one_token_comes_with_each_that_takes_a_finished_ones_place() -> None:
     policy = ClockedPolicy()
-    found = steady_load(
-        policy, requests(6), concurrency=2, first_tokens=requests(4, "first"), clock=lambda: policy.now
-    )
+    found = steady_load(policy, requests(6), concurrency=2, first_tokens=requests(4, "first"), clock=lambda: policy.now)
     assert found.first_token_s == (1.0,) * 4
     assert found.latencies_s == (2.0,) * 6
     assert (found.num_tokens, found.seconds) == (2 * 6, 6.0)  # they are not among the tokens
@@ -72,9 +69,7 @@ def test_a_request_for_one_token_comes_with_each_that_takes_a_finished_ones_plac
 
 def test_a_first_token_that_is_late_is_waited_for() -> None:
     policy = ClockedPolicy()
-    found = steady_load(
-        policy, requests(2), concurrency=1, first_tokens=requests(1, "late"), clock=lambda: policy.now
-    )
+    found = steady_load(policy, requests(2), concurrency=1, first_tokens=requests(1, "late"), clock=lambda: policy.now)
     assert (found.first_token_s, policy.num_in_flight) == ((5.0,), 0)
 
 

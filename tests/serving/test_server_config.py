@@ -46,7 +46,8 @@ def test_the_key_is_in_no_text_of_the_settings() -> None:
     "changes",
     [
         {"port": -1}, {"port": 65536}, {"max_requests": 0}, {"max_body_bytes": 0}, {"max_choices": 0},
-        {"drain_timeout_s": 0}, {"head_timeout_s": 0}, {"hold_timeout_s": -1}, {"poll_s": 0}, {"body_timeout_s": float("nan")},
+        {"drain_timeout_s": 0}, {"head_timeout_s": 0}, {"hold_timeout_s": -1}, {"poll_s": 0},
+        {"body_timeout_s": float("nan")},
         {"engine": ServingEngineConfig(max_num_seqs=0)}, {"engine": ServingEngineConfig(block_size=7)},
         {"engine": ServingEngineConfig(gpu_memory_utilization=1.0)}, {"engine": ServingEngineConfig(max_model_len=0)},
     ],
