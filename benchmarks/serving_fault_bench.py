@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -10,6 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from typer.main import get_command
 
 from data.records import UserError
 from learner.checkpoint import read_manifest
@@ -69,9 +72,18 @@ class FaultBench:
         self._count = 0
         self._whole: set[str] = set()
         made = [self.checkpoint(), self.checkpoint()]
-        _import_what_commands_import(self.gates, made[0])
+        self._command = get_command(cli.app)
+        self._go_through(made[0])
         for checkpoint in made:
             assert self.finish(self.promote(checkpoint)) == 0
+
+    def _go_through(self, checkpoint: Path) -> None:
+        """Do here once what a promotion does before it changes anything, for the modules that this imports.
+
+        Forked processes have them then, and begin with what is to be disturbed.
+        """
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._command.main([*self.promote(checkpoint), "--dry-run"], standalone_mode=False)
 
     def checkpoint(self) -> Path:
         """A checkpoint of content that the registry does not hold yet."""
@@ -98,6 +110,7 @@ class FaultBench:
                 os.dup2(sink, descriptor)
             sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
             sys.argv = ["fourstage", *arguments]
+            cli.app = self._command  # type: ignore[assignment]  # the same, put together before the fork
             if prepare is not None:
                 prepare()
             cli.main()
@@ -182,13 +195,3 @@ class FaultBench:
         if history[-1].version not in allowed:
             found.append(f"production is at {history[-1].version}, not at one of {', '.join(allowed)}")
         return found
-
-
-def _import_what_commands_import(gates: Path, checkpoint: Path) -> None:
-    """Go once through what a promotion does before it changes anything, for the modules that this imports."""
-    import serving.live
-    import stages.promotion
-    from serving.gates_config import load_gates
-
-    assert serving.live
-    stages.promotion.measure_figures(load_gates(str(gates)), checkpoint, None, gates.parent / "evaluations", plain=True)

@@ -16,9 +16,10 @@ from data.records import UserError
 from serving.registry import Registry
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> FaultBench:
-    return FaultBench(tmp_path, weight_bytes=1 << 20)
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> FaultBench:
+    """One registry for all: what a test does to it has to leave it whole."""
+    return FaultBench(tmp_path_factory.mktemp("bench"), weight_bytes=1 << 20)
 
 
 @pytest.mark.parametrize("operation", ["promote", "rollback"])
@@ -93,8 +94,10 @@ def test_production_that_moved_or_changed_is_noticed(bench: FaultBench) -> None:
     assert bench.untouched_since(before, num_moves=2) == []
     assert "production moved 2 times" in bench.moved_since(before, before.version)[1]
     weights = Registry(bench.place).resolve("production").folder / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    data = weights.read_bytes()
+    weights.write_bytes(data[:-1] + b"x")
     assert "model.safetensors was altered" in bench.untouched_since(before, num_moves=2)[0]
+    weights.write_bytes(data)
 
 
 def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(bench: FaultBench) -> None:
