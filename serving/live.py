@@ -104,10 +104,11 @@ class Announcement:
 
     def say(self, generation: int, result: SwapResult) -> None:
         """Tell what the change of this generation led to."""
-        self.state = replace(
+        state = replace(
             self.state, generation=generation, version=result.version, pause_s=result.pause_s, failed=result.failed
         )
-        write_json(self.path, asdict(self.state))
+        write_json(self.path, asdict(state))
+        self.state = state  # what could not be written was not told, and is told again
 
     def withdraw(self) -> None:
         """This server serves no more."""

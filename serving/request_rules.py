@@ -11,7 +11,7 @@ from typing import Any
 
 _SAMPLING = frozenset({
     "model", "max_tokens", "temperature", "top_p", "top_k", "min_p", "n", "seed", "stop", "stop_token_ids",
-    "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "logprobs", "prompt_logprobs",
+    "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "logprobs",
     "stream", "stream_options", "min_tokens", "ignore_eos", "skip_special_tokens", "spaces_between_special_tokens",
     "include_stop_str_in_output", "allowed_token_ids", "bad_words", "response_format", "structured_outputs",
     "thinking_token_budget", "return_token_ids", "return_tokens_as_token_ids", "echo",
@@ -38,9 +38,15 @@ BUDGET_NAMES = ("thinking_budget", "thinking_token_budget")
 """Ours, and vLLM's name for the same; both count tokens of thinking."""
 
 _TEXT_PARTS = frozenset({"text", "refusal", "input_text", "output_text"})
+_NO_PROMPT_LOGPROBS = "log-probabilities of a prompt are not given: one request could take all memory of the engine"
 _REASONS: Mapping[str, str] = {
     "chat_template": "the template is part of the model and cannot be given in a request",
+    "prompt_logprobs": _NO_PROMPT_LOGPROBS,
 }
+MAX_ITEMS: Mapping[str, int] = {
+    "stop": 64, "stop_token_ids": 256, "bad_words": 64, "logit_bias": 1024, "allowed_token_ids": 4096,
+}  # fmt: skip
+"""How long the lists of a request may be of which the engine looks at each item in every step."""
 
 
 class BadRequest(Exception):
@@ -67,6 +73,7 @@ def checked_body(path: str, body: Any, *, end_token_ids: Sequence[int], max_choi
     _check_template_switches(checked.get("chat_template_kwargs"))
     _check_text_only(checked.get("messages"))
     _check_choices(checked, max_choices)
+    _check_work(checked)
     budget = _thinking_budget(body)
     if budget is not None:
         checked["thinking_token_budget"] = budget
@@ -120,6 +127,16 @@ def _check_choices(body: Mapping[str, Any], max_choices: int) -> None:
     if num_choices * num_prompts > max_choices:
         what = "n" if num_prompts == 1 else "prompt"
         raise BadRequest(what, f"{num_choices * num_prompts} completions in one request; at most {max_choices}")
+
+
+def _check_work(body: Mapping[str, Any]) -> None:
+    """Refuse what would keep the engine from everybody else."""
+    for name, most in MAX_ITEMS.items():
+        value = body.get(name)
+        if isinstance(value, list | dict) and len(value) > most:
+            raise BadRequest(name, f"has {len(value):,} items; at most {most:,}")
+    if body.get("echo") and body.get("logprobs") is not None:
+        raise BadRequest("echo", _NO_PROMPT_LOGPROBS)
 
 
 def _thinking_budget(body: Mapping[str, Any]) -> int | None:

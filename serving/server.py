@@ -153,7 +153,7 @@ async def _follow(
         except (UserError, OSError) as error:  # a registry that cannot be read now is no reason to stop serving
             if str(error) != trouble:
                 trouble = str(error)
-                say(f"{alias}: the registry cannot be read ({trouble}); {swapper.version.name} stays")
+                say(f"{alias}: the registry cannot be read or written ({trouble}); serving {swapper.version.name}")
 
 
 def swap_line(alias: str, generation: int, result: SwapResult) -> str:

@@ -56,6 +56,11 @@ def suite_of(config: GatesConfig) -> SuiteConfig:
 
 def require_measured(config: GatesConfig, suite: SuiteConfig) -> None:
     """Raise UserError, naming the setting, for a gate on a benchmark and mode that the suite does not measure."""
+    if config.load is not None and suite.rollout.num_workers != 1:
+        raise UserError(
+            f"suite_settings: rollout.num_workers={suite.rollout.num_workers} engines would share the load of the gate "
+            "and a server has one; set it to 1, or load to null"
+        )
     benchmarks = suite.evaluation.benchmarks
     known = {(name, mode) for name, item in benchmarks.items() for mode in item.modes}
     gate = config.benchmarks
@@ -198,7 +203,8 @@ def parity_figures(
 def load_figures(gate: LoadGate, pool: EnginePool, probes: Sequence[GenerationRequest]) -> LoadFigures:
     """The engine under the gate's load, after as many requests that only warm it up.
 
-    Prompts are taken in turn, so that none is asked again, and found in the engine's cache, before all were.
+    A prompt that the engine has in its cache is answered sooner: `generate` empties it of the benchmarks' prompts, and
+    prompts are taken in turn, so that none is asked again before all were.
     """
     prompts = itertools.cycle(probes)
 
@@ -211,7 +217,7 @@ def load_figures(gate: LoadGate, pool: EnginePool, probes: Sequence[GenerationRe
             for index in range(count)
         ]  # fmt: skip
 
-    steady_load(pool, requests("warm-up", gate.concurrency, gate.num_tokens), concurrency=gate.concurrency)
+    pool.generate(requests("warm-up", gate.concurrency, gate.num_tokens))
     load = requests("load", gate.num_requests, gate.num_tokens)
     first_tokens = requests("first-token", gate.num_requests - gate.concurrency, 1)
     return steady_load(pool, load, concurrency=gate.concurrency, first_tokens=first_tokens)

@@ -304,6 +304,7 @@ def test_every_shipped_file_of_gates_asks_only_what_its_suite_measures(name: str
         ("benchmarks.at_least.math.mixed=0.5", "benchmarks.at_least.math.mixed: is not measured"),
         ("benchmarks.margins.sums=0.5", "benchmarks.margins.sums: is no benchmark of suite 'embedded'"),
         ("think_follow.benchmark=math", "has no 'math' in mode mixed"),
+        ("suite_settings=[rollout.num_workers=2]", "rollout.num_workers=2 engines would share the load of the gate"),
     ],
 )
 def test_a_gate_on_what_the_suite_does_not_measure_is_refused_before_anything_runs(override: str, message: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from serving.request_rules import BadRequest, checked_body
+from serving.request_rules import MAX_ITEMS, BadRequest, checked_body
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 MESSAGES = [{"role": "user", "content": "the sum"}]
@@ -73,7 +73,7 @@ def test_two_budgets_that_differ_are_refused() -> None:
     [
         "chat_template", "mm_processor_kwargs", "media_io_kwargs", "kv_transfer_params", "ec_transfer_params",
         "vllm_xargs", "priority", "cache_salt", "request_id", "use_beam_search", "documents", "guided_json",
-        "lora_request", "never_heard_of",
+        "lora_request", "prompt_logprobs", "never_heard_of",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
@@ -140,6 +140,28 @@ def test_parts_of_text_pass() -> None:
 def test_too_many_completions_in_one_request_are_refused(path: str, body: dict[str, Any], field: str) -> None:
     with pytest.raises(BadRequest, match=f"^{field}: .* completions in one request; at most 4"):
         check(body, path)
+
+
+@pytest.mark.parametrize(("name", "item"), [("stop", "a"), ("stop_token_ids", 1), ("bad_words", "a")])
+def test_a_list_that_costs_every_step_of_the_engine_has_a_bound(name: str, item: Any) -> None:
+    most = MAX_ITEMS[name]
+    assert check({"messages": MESSAGES, name: [item] * most})[name][:1] == [item]
+    with pytest.raises(BadRequest, match=f"^{name}: has {most + 1} items; at most {most}"):
+        check({"messages": MESSAGES, name: [item] * (most + 1)})
+
+
+def test_so_has_a_table_of_biases() -> None:
+    with pytest.raises(BadRequest, match=r"^logit_bias: has 1,025 items; at most 1,024"):
+        check({"messages": MESSAGES, "logit_bias": {str(token): 1 for token in range(1025)}})
+
+
+def test_log_probabilities_of_a_prompt_are_refused_by_either_way_and_its_echo_alone_is_not() -> None:
+    with pytest.raises(BadRequest, match=r"^prompt_logprobs: .*take all memory of the engine"):
+        check({"prompt": "a", "prompt_logprobs": 1}, COMPLETIONS)
+    with pytest.raises(BadRequest, match=r"^echo: .*take all memory of the engine"):
+        check({"prompt": "a", "echo": True, "logprobs": 0}, COMPLETIONS)
+    assert check({"prompt": "a", "echo": True}, COMPLETIONS)["echo"] is True
+    assert check({"prompt": "a", "logprobs": 2}, COMPLETIONS)["logprobs"] == 2
 
 
 def test_a_prompt_of_token_ids_is_one_prompt() -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pytest
 
+from data.files import write_json
 from data.records import UserError
 from serving.gates import judge
 from serving.gates_record import write_gates_record
@@ -216,8 +217,32 @@ def test_a_registry_that_cannot_be_read_for_a_while_is_told_once_and_followed_ag
 
     said = follow(registry, scenario)
     assert len(said) == 2
-    assert "the registry cannot be read" in said[0]
+    assert "the registry cannot be read or written" in said[0]
     assert said[1].startswith("production, change 2: serving")
+
+
+def test_what_could_not_be_told_for_want_of_room_is_told_later(
+    registry: Registry, checkpoints: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = registry.add(checkpoints[1])
+    full = [True]
+
+    def write(path: Path, value: Any) -> None:
+        if full[0]:
+            raise UserError("the disk is full")
+        write_json(path, value)
+
+    async def scenario(swapper: FakeSwapper, wait_for: Any) -> None:
+        monkeypatch.setattr("serving.live.write_json", write)
+        registry.point("production", second.name, expected_generation=1, reason="test")
+        await asyncio.sleep(0.2)
+        assert swapper.version == second
+        full[0] = False
+        assert (await wait_for(2)).version == second.name
+
+    said = follow(registry, scenario)
+    assert len([line for line in said if "the disk is full" in line]) == 1
+    assert said[-1].startswith("production, change 2: serving")
 
 
 def test_a_result_is_one_line() -> None:

@@ -189,8 +189,14 @@ def test_a_load_is_warmed_up_and_every_request_has_the_set_number_of_tokens_or_o
     pool = Pool(model)
     load_figures(config.load, pool, probe_requests(suite, serving_tokenizer()))
     kinds = [(request.sampling.max_tokens, request.sampling.ignore_end) for request in pool.asked]
-    assert Counter(kinds) == {(3, True): 2 + 5, (1, True): 5 - 2}
-    assert [request.prompt_uid for request in pool.asked[:2]] == ["warm-up-0", "warm-up-1"]
+    assert Counter(kinds) == {(3, True): 5, (1, True): 5 - 2}
+    (warm_up,) = pool.calls
+    assert [(request.prompt_uid, request.sampling.max_tokens) for request in warm_up] == [
+        ("warm-up-0", 3), ("warm-up-1", 3),
+    ]  # fmt: skip
+    load = [request for request in pool.asked if request.sampling.max_tokens == 3]
+    prompts = [request.prompt_token_ids for request in (*warm_up, *load)]
+    assert len(set(prompts[:6])) == 6  # none is asked again before all were
 
 
 def test_an_attempt_gives_the_value_or_the_reason_in_one_line() -> None:
