@@ -138,7 +138,7 @@ class GatesConfig:
     benchmarks: BenchmarkGate | None = field(default_factory=BenchmarkGate)
     think_follow: ThinkFollowGate | None = field(default_factory=ThinkFollowGate)
     load: LoadGate | None = None
-    swap_timeout_s: float = 300.0
+    swap_timeout_s: float = 600.0  # beyond what a server has to end requests, and to hash and load the weights
 
     def validate(self) -> None:
         if not self.swap_timeout_s > 0:

@@ -152,7 +152,7 @@ def rollback(
     alias: Annotated[str, typer.Argument(help="The alias to move back.")] = "production",
     reason: Annotated[str, typer.Option(help="Why, for the history.")] = "rollback",
     registry: RegistryOption = DEFAULT_REGISTRY,
-    timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds that servers have to follow.")] = 300.0,
+    timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds that servers have to follow.")] = 600.0,
     as_json: JsonOption = False,
 ) -> None:
     """Return an alias to the version before, in the registry and in every server that follows it.

@@ -15,7 +15,7 @@ from learner.checkpoint import MANIFEST, read_manifest, verify_checkpoint, write
 from serving.figures import Figures
 from serving.gates import Verdict, judge
 from serving.gates_config import GatesConfig, PromotionConfig
-from serving.registry import Registry
+from serving.registry import AliasChange, Registry, content_hash
 from stages.cli import load_recipe
 from stages.pipeline import plan_stages
 from stages.promotion import promote_run
@@ -61,6 +61,15 @@ class Commands:
     def now(self, alias: str = "production") -> str | None:
         change = Registry(self.place).alias(alias)
         return change.version if change is not None else None
+
+    def standing(self, alias: str = "production") -> tuple[AliasChange, str]:
+        """The newest move of an alias, and the hash of what lies there, every file compared with its own."""
+        registry = Registry(self.place)
+        version = registry.resolve(alias)
+        registry.verify(version)
+        change = registry.alias(alias)
+        assert change is not None
+        return change, content_hash(read_manifest(version.folder))
 
 
 @pytest.fixture
@@ -115,12 +124,12 @@ def test_every_verdict_is_shown_and_a_failed_gate_exits_1_and_leaves_production(
     commands: Commands, models: list[Path], tmp_path: Path
 ) -> None:
     assert commands.promote(models[0]).code == 0
-    before = commands.now()
+    before = commands.standing()
     refused = commands.promote(without_data(models[1], tmp_path / "orphan"))
     assert refused.code == 1
     assert all(word in refused.out for word in ("files", "template", "lineage", "failed", "no parent", "load", "off"))
     assert "was not promoted: 1 of 10 gates failed: lineage" in " ".join(refused.out.split())
-    assert commands.now() == before
+    assert commands.standing() == before
 
 
 def test_a_forced_promotion_is_in_the_history_and_in_the_card(
@@ -200,9 +209,11 @@ def test_a_version_that_was_damaged_since_is_named_by_the_list_and_not_returned_
     first, second = (commands.promote(model, "--json").document["version"] for model in models)
     registry = Registry(commands.place)
     (registry.version(first).folder / "model.safetensors").write_bytes(b"short")
+    before = commands.standing()
     assert "model.safetensors is truncated" in commands.rollback().error
     assert "model.safetensors is truncated" in commands.models("--verify").error
-    assert commands.now() == second
+    assert commands.standing() == before
+    assert before[0].version == second
 
 
 def test_an_empty_registry_says_how_to_fill_it(commands: Commands) -> None:
@@ -258,12 +269,11 @@ def test_gates_of_production_that_fail_leave_the_checkpoint_in_staging_alone(
         return judge(config, figures) + bad
 
     commands.promote(models[1])
-    before = Registry(commands.place).alias("production")
+    before = commands.standing()
     monkeypatch.setattr("stages.promotion.judge", judge_badly)
     lines, done = promote_run(at_the_end(commands), models[0], tmp_path, plain=True)
-    registry = Registry(commands.place)
     assert not done
-    assert registry.alias("production") == before
+    assert commands.standing() == before
     version = commands.now("staging")
     assert version is not None
     assert lines[1] == f"production: {version} was not promoted: 1 of 11 gates failed: sums, thinking"
