@@ -25,6 +25,7 @@ from serving.figures import (
 from serving.gates import Verdict, failed, judge, lineage_faults, paired_difference, percentile, resolution
 from serving.gates_config import BenchmarkGate, GatesConfig, LicenceGate, PromotionConfig, load_gates
 from serving.measured_engine import MeasuredEngine, measured_engine
+from serving.server_config import ServeConfig
 from stages.eval_suite import load_suite
 from stages.gate_measuring import require_measured
 from tests.serving.gate_figures import FAST, FOLLOW, SUMS, gates, good_figures, lineage, scores
@@ -337,6 +338,10 @@ def test_the_engine_that_gates_measure_in_is_set_in_one_place() -> None:
     config = load_gates("embedded", ["suite_settings=[rollout.engine.dtype=bfloat16]"])
     for found, dtype in ((config, "bfloat16"), (load_gates("embedded"), "float32")):
         assert measured_engine(load_suite(found.suite, found.suite_settings).rollout).dtype == dtype
+
+
+def test_servers_have_longer_to_follow_than_they_wait_for_their_requests() -> None:
+    assert load_gates("embedded").swap_timeout_s > ServeConfig().drain_timeout_s
 
 
 def test_the_end_of_a_run_needs_an_alias() -> None:
