@@ -92,7 +92,7 @@ class FaultBench:
         return small_checkpoint(folder, fill=self._count % 256, size=self.weight_bytes, key=f"k{self._count}")
 
     def promote(self, checkpoint: str | Path) -> list[str]:
-        options = ["--registry", str(self.place), "--gates", str(self.gates), "--plain"]
+        options = ["--registry", str(self.place), "--gates", str(self.gates), "--plain", "--json"]
         return ["promote", str(checkpoint), *options, *FORCED]
 
     def rollback(self) -> list[str]:
