@@ -1,8 +1,9 @@
 """The servers that run now: each says in a small file what it serves; who moves an alias reads there what came of it.
 
 The alias in the registry is the truth; a server follows it by itself. A file has one writer, its server, which replaces
-it whole; readers tell a server that ended from one that runs by its process id and start time. No request is sent, so
-neither a key nor a path for it is needed.
+it whole; readers tell a server that ended from one that runs by its process id and start time, and on another machine,
+or in another container, by how long ago it touched its file. No request is sent, so neither a key nor a path for it is
+needed.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from serving.places import LocalPlace, RemotePlace
 from serving.registry import Registry
 
 _POLL_S = 0.05
+BEAT_S = 10.0
+"""How often a server touches its file."""
+SILENT_S = 120.0
+"""A server of another machine whose file was not touched for so long has ended; clocks may differ by a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +63,13 @@ class LiveServer:
 
     @property
     def is_running(self) -> bool:
-        """Whether its process runs. That of another machine cannot be looked at and counts as running."""
-        return self.state.host_name != socket.gethostname() or start_of(self.state.pid) == self.state.started
+        """Whether its process runs; that of another machine cannot be looked at, and runs while it touches its file."""
+        if self.state.host_name == socket.gethostname():
+            return start_of(self.state.pid) == self.state.started
+        try:
+            return time.time() - self.path.stat().st_mtime < SILENT_S
+        except FileNotFoundError:  # it withdrew
+            return False
 
     def wait_for(self, generation: int, timeout_s: float) -> SwapResult:
         """Wait until the server has dealt with this change of its alias, or a later one; never raises for a server.
@@ -76,14 +86,15 @@ class LiveServer:
                 return SwapResult(state.version, 0.0, f"the server {state.address} (process {state.pid}) ended")
             if time.monotonic() >= deadline:
                 reason = f"the server {state.address} did not say within {timeout_s:g} s what it serves"
-                if state.host_name != socket.gethostname():
-                    reason += f"; if it runs no more on {state.host_name}, delete {self.path}"
                 return SwapResult(state.version, 0.0, reason)
             time.sleep(_POLL_S)
 
 
 class Announcement:
-    """The file of the server that this process is: written when it serves, rewritten after each change, then gone."""
+    """The file of the server that this process is: written when it serves, rewritten after each change, then gone.
+
+    Meanwhile `beat` says every `BEAT_S` seconds that the server is still there.
+    """
 
     def __init__(self, registry: Registry, *, alias: str, address: str, version: str, generation: int) -> None:
         folder = servers_folder(registry)
@@ -99,6 +110,7 @@ class Announcement:
             pause_s=0.0,
             failed=None,
         )
+        self._withdrawn = False
         self.path = folder / f"{alias}.{self.state.host_name}.{os.getpid()}.json"
         write_json(self.path, asdict(self.state))
 
@@ -110,8 +122,18 @@ class Announcement:
         write_json(self.path, asdict(state))
         self.state = state  # what could not be written was not told, and is told again
 
+    def beat(self) -> None:
+        """Touch the file; one that somebody removed, to whom this server seemed to have ended, is written anew."""
+        if self._withdrawn:
+            return
+        try:
+            os.utime(self.path)
+        except FileNotFoundError:
+            write_json(self.path, asdict(self.state))
+
     def withdraw(self) -> None:
         """This server serves no more."""
+        self._withdrawn = True
         self.path.unlink(missing_ok=True)
 
 

@@ -28,7 +28,7 @@ from serving.folder_rules import require_safe_folder, require_trained_contract
 from serving.gate import Gate
 from serving.gates_record import engine_of_gates
 from serving.guard import Guard
-from serving.live import Announcement, SwapResult
+from serving.live import BEAT_S, Announcement, SwapResult
 from serving.measured_engine import disagreements, settled
 from serving.registry import Registry, Version
 from serving.server_config import ServeConfig, ServingEngineConfig, is_loopback
@@ -119,6 +119,7 @@ async def _run(
                     )  # fmt: skip
                     stack.callback(announcement.withdraw)
                     tasks.append(asyncio.create_task(_follow(registry, announcement, swapper, config.poll_s, say)))
+                    tasks.append(asyncio.create_task(_keep_announced(announcement)))
                 say(f"serving {served.name} ({served.version.name}) on {address}/v1")
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             gate.end("the server is ending")
@@ -163,6 +164,14 @@ def swap_line(alias: str, generation: int, result: SwapResult) -> str:
     return f"{alias}, change {generation}: serving {result.version}, new requests waited {result.pause_s:.3f} s"
 
 
+async def _keep_announced(announcement: Announcement, every_s: float = BEAT_S) -> None:
+    """Say for ever that this server is there, while it changes its weights too; a full disk is no reason to end."""
+    while True:
+        await asyncio.sleep(every_s)
+        with contextlib.suppress(UserError, OSError):
+            await asyncio.to_thread(announcement.beat)
+
+
 async def _watch_engine(engine: EngineApp) -> None:
     """Return never; raises EngineLost when the engine's process ends."""
     while engine.is_alive:
@@ -193,7 +202,7 @@ async def _http_server(app: Any, config: ServeConfig, listener: socket.socket) -
             h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
             ws="none",
             lifespan="on",
-            log_level="warning",
+            log_level="error",  # warnings are of what strangers send, who could fill a disk with them
             access_log=False,
             server_header=False,
             proxy_headers=False,  # nobody in front is trusted to say who the caller is

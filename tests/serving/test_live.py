@@ -14,7 +14,7 @@ import pytest
 
 from data.process_identity import start_of
 from data.records import UserError
-from serving.live import Announcement, SwapResult, servers_folder, servers_of
+from serving.live import SILENT_S, Announcement, SwapResult, servers_folder, servers_of
 from serving.registry import Registry
 
 
@@ -98,12 +98,30 @@ def test_another_process_with_the_same_id_is_not_the_server(registry: Registry) 
     assert servers_of(registry, "production") == []
 
 
-def test_a_server_of_another_machine_counts_as_running(registry: Registry) -> None:
+def test_a_server_of_another_machine_runs_while_it_touches_its_file(registry: Registry) -> None:
     path = _foreign_file(registry, 999_999_999, "1", host_name="elsewhere")
     (server,) = servers_of(registry, "production")
-    failed = str(server.wait_for(4, 0.05).failed)
-    assert "did not say" in failed
-    assert f"if it runs no more on elsewhere, delete {path}" in failed
+    assert server.wait_for(4, 0.05).failed == "the server http://127.0.0.1:1 did not say within 0.05 s what it serves"
+    before = time.time() - SILENT_S - 1
+    os.utime(path, (before, before))
+    assert str(server.wait_for(4, 30).failed).endswith("ended")
+    assert servers_of(registry, "production") == []
+    assert not path.exists()
+    assert not server.is_running
+
+
+def test_a_beat_keeps_the_file_fresh_and_writes_one_that_was_removed(registry: Registry) -> None:
+    announcement = announce(registry)
+    text = announcement.path.read_text()
+    os.utime(announcement.path, (0, 0))
+    announcement.beat()
+    assert time.time() - announcement.path.stat().st_mtime < SILENT_S
+    announcement.path.unlink()
+    announcement.beat()
+    assert announcement.path.read_text() == text
+    announcement.withdraw()
+    announcement.beat()
+    assert not announcement.path.exists()
 
 
 def test_a_file_that_no_server_wrote_is_named(registry: Registry) -> None:

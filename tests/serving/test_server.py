@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from serving.measured_engine import MeasuredEngine
 from serving.registry import Registry, Version
 from serving.server import (
     _follow,
+    _keep_announced,
     _listening_socket,
     find,
     registry_at,
@@ -243,6 +245,32 @@ def test_what_could_not_be_told_for_want_of_room_is_told_later(
     said = follow(registry, scenario)
     assert len([line for line in said if "the disk is full" in line]) == 1
     assert said[-1].startswith("production, change 2: serving")
+
+
+def test_a_server_says_that_it_is_there_whatever_happens_to_its_file(registry: Registry) -> None:
+    announcement = Announcement(registry, alias="production", address="http://127.0.0.1:1", version="v1", generation=1)
+
+    async def scenario() -> None:
+        task = asyncio.create_task(_keep_announced(announcement, every_s=0.01))
+        for _ in range(2):
+            announcement.path.unlink()
+            async with asyncio.timeout(20):
+                while not announcement.path.exists():
+                    await asyncio.sleep(0.01)
+        folder = announcement.path.parent
+        folder.rename(folder.with_name("gone"))  # a share that is not mounted for a while
+        folder.touch()
+        await asyncio.sleep(0.05)
+        assert not task.done()
+        folder.unlink()
+        folder.with_name("gone").rename(folder)
+        os.utime(announcement.path, (0, 0))
+        async with asyncio.timeout(20):
+            while announcement.path.stat().st_mtime == 0:
+                await asyncio.sleep(0.01)
+        task.cancel()
+
+    asyncio.run(scenario())
 
 
 def test_a_result_is_one_line() -> None:
