@@ -13,7 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data import files
-from data.files import JsonLines, atomic_write, hash_contents, last_row, read_json, read_rows, require_free_space, write_json
+from data.files import (
+    JsonLines,
+    atomic_write,
+    hash_contents,
+    last_row,
+    read_json,
+    read_rows,
+    require_free_space,
+    write_json,
+)
 from data.records import UserError
 
 
