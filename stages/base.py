@@ -25,7 +25,6 @@ from learner.context_length import YarnConfig, stretch_positions
 from rewards.registry import get_task
 from rewards.task import completion_text, item_of
 from stages.import_model import ImportConfig, import_model
-from stages.lookup_lists import lookup_documents
 from stages.prompts import HeldOut, PromptMix, mixed_prompts
 from stages.services import Services
 from stages.sft_loop import SFTConfig, run_sft
@@ -65,7 +64,6 @@ class BaseConfig:
     with the rate that `error_rates` gives its task;
     `direct_share` of them give the answer alone, `plain_share` are plain text without turns; of those whose prompt has
     tools it is `plain_tools_share`, because the tools' definitions are many tokens that teach the least.
-    `lookup_lists` documents more say a list of pairs twice (stages/lookup_lists.py).
     `yarn` stretches the positions of the model, taken in or embedded, for this stage and all after it.
     """
 
@@ -79,7 +77,6 @@ class BaseConfig:
     direct_share: float = 0.25
     plain_share: float = 0.1
     plain_tools_share: float = 0.1
-    lookup_lists: int = 0
     train: SFTConfig = field(default_factory=SFTConfig)
 
     def validate(self) -> None:
@@ -93,8 +90,6 @@ class BaseConfig:
                 raise UserError(f"error_rates.{task}: is no task of the corpus; it has {', '.join(self.corpus.tasks)}")
         if self.num_documents < 1:
             raise UserError(f"num_documents: {self.num_documents} must be 1 or more")
-        if self.lookup_lists < 0:
-            raise UserError(f"lookup_lists: {self.lookup_lists} must be 0 or more")
         if self.corpus is None and self.import_from is None:
             raise UserError("corpus: null leaves nothing to train on; name its tasks, or give import_from.folder")
 
@@ -115,7 +110,6 @@ def run(
     documents, dropped = corpus_documents(config, seed=context.seed, held_out=held_out)
     for line in _starved(config, dropped):
         context.progress.warn(line)
-    documents += lookup_documents(config.lookup_lists, seed=context.seed)
     counts = {"documents": len(documents), "dropped_held_out": dropped.total(), "dropped_by_task": dict(dropped)}
     context.record_data("corpus", counts)
     if not folder.exists():

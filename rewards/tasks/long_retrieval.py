@@ -16,12 +16,10 @@ from data.chat import ParsedCompletion
 from data.records import Score
 from rewards.task import Example, ScoreRequest, Task, TaskItem, Worked
 
-KEYS = (
+_KEYS = (
     "ape", "ant", "bat", "bee", "cat", "cow", "dog", "eel", "elk", "emu", "fly", "fox", "hen", "jay", "owl", "pig",
     "ram", "rat", "yak", "wren", "wolf", "toad", "swan", "seal", "newt", "mole", "lynx", "lion", "hare", "goat",
 )  # fmt: skip
-"""What has a code."""
-
 _NUM_NEEDLES = (4, 4, 8, 12, 16)
 _NUM_ASKED = (1, 1, 2, 3, 4)
 _NUM_VALUES = (1, 1, 1, 3, 4)
@@ -41,7 +39,7 @@ _CODE = re.compile(r"[0-9]{2,6}")
 
 def generate(rng: random.Random, difficulty: int) -> TaskItem:
     """Four needles alone at level 0; then 120, 500, 1,500 and 4,000 words around needles of several keys and codes."""
-    keys = rng.sample(KEYS, _NUM_NEEDLES[difficulty])
+    keys = rng.sample(_KEYS, _NUM_NEEDLES[difficulty])
     asked = keys[: _NUM_ASKED[difficulty]]
     several = _NUM_VALUES[difficulty]
     owners = [key for key in keys for _ in range(several if key in asked or key == keys[-1] else 1)]
