@@ -1,9 +1,10 @@
 """Turns an ablation's table on its side, for a page: one row a variant, one column a benchmark in one mode.
 
     python -m benchmarks.ablation_rows runs/ablate-stages/tables/variants.json
-    python -m benchmarks.ablation_rows TABLE.json --columns arithmetic:thinking think_follow:mixed
+    python -m benchmarks.ablation_rows TABLE.json --columns arithmetic:thinking think_follow:mixed --short
 
-Cells are percent, and points to the variant it is compared with, with their interval; * as in the table itself.
+Cells are percent, and points to the variant it is compared with, with their interval; * as in the table itself. With
+--short the interval is left out.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def places_of(document: Document) -> list[Place]:
     return [place for place in found if place[1] != "non_thinking"]
 
 
-def rows(document: Document, places: Sequence[Place]) -> list[list[str]]:
+def rows(document: Document, places: Sequence[Place], *, short: bool = False) -> list[list[str]]:
     """The heading and one row for each variant: its name, what it is compared with, the cells, hours of wall time.
 
     Raises ValueError for a place that the table does not have.
@@ -42,21 +43,22 @@ def rows(document: Document, places: Sequence[Place]) -> list[list[str]]:
             [
                 column["name"],
                 column["baseline"] or "–",
-                *(_cell(cells.get((column["name"], *place))) for place in places),
+                *(_cell(cells.get((column["name"], *place)), short) for place in places),
                 "–" if hours is None else f"{hours:.2f}",
             ]
         )
     return found
 
 
-def _cell(cell: Mapping[str, Any] | None) -> str:
+def _cell(cell: Mapping[str, Any] | None, short: bool) -> str:
     if cell is None:
         return "–"
     mean = f"{100 * cell['mean']:.1f}"
     if cell["delta"] is None:
         return mean
     low, high = 100 * cell["delta_low"], 100 * cell["delta_high"]
-    return f"{mean}, {100 * cell['delta']:+.1f}{'*' if cell['significant'] else ''} ({low:+.1f} to {high:+.1f})"
+    points = f"{mean}, {100 * cell['delta']:+.1f}{'*' if cell['significant'] else ''}"
+    return points if short else f"{points} ({low:+.1f} to {high:+.1f})"
 
 
 def markdown(found: Sequence[Sequence[str]]) -> str:
@@ -69,13 +71,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path)
     parser.add_argument("--columns", nargs="+", metavar="BENCHMARK:MODE", help="default: all but non-thinking ones")
+    parser.add_argument("--short", action="store_true", help="leave the intervals out")
     options = parser.parse_args(arguments)
     document = read_json(options.table)
     if options.columns:
         places = [(name, mode) for name, _, mode in (text.rpartition(":") for text in options.columns)]
     else:
         places = places_of(document)
-    print(markdown(rows(document, places)), end="")
+    print(markdown(rows(document, places, short=options.short)), end="")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -17,6 +18,7 @@ from typing import Any
 from data.records import UserError
 
 _CHUNK_BYTES = 1 << 16
+_HASHED_BYTES = 1 << 20
 
 
 def require_free_space(path: str | os.PathLike[str], num_bytes: int) -> None:
@@ -29,6 +31,16 @@ def require_free_space(path: str | os.PathLike[str], num_bytes: int) -> None:
         raise UserError(
             f"{path}: {free:,} bytes free, {num_bytes:,} needed; free some space or choose a run directory elsewhere"
         )
+
+
+def hash_contents(paths: Iterable[str | os.PathLike[str]]) -> str:
+    """SHA-256 in hex of the contents of files, one after the other, which are never in memory as a whole."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            while chunk := file.read(_HASHED_BYTES):
+                digest.update(chunk)
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -96,8 +96,10 @@ def open_sinks(
 ) -> Iterator[Sequence[MetricsSink]]:
     """The sinks that the configuration names, closed at the end. UserError names the package that one lacks.
 
-    `name` is the run's, `settings` its resolved configuration, which the tools show beside the curves.
+    `name` is the run's, `settings` its resolved configuration, which the tools show beside the curves. A tool is opened
+    with the first stage that begins: a run that has nothing left to make leaves nothing in it.
     """
+    require_trackers(config)
     with contextlib.ExitStack() as stack:
         sinks: list[MetricsSink] = []
         choices: Sequence[tuple[Any, Callable[[], MetricsSink]]] = (
@@ -107,9 +109,31 @@ def open_sinks(
         )
         for wanted, make in choices:
             if wanted:
-                sinks.append(make())
+                sinks.append(_LateSink(make))
                 stack.callback(sinks[-1].close)
         yield sinks
+
+
+class _LateSink:
+    """A sink that is made when its first stage begins."""
+
+    def __init__(self, make: Callable[[], MetricsSink]) -> None:
+        self._make = make
+        self._sink: MetricsSink | None = None
+
+    def begin_stage(self, stage: str, *, key: str, first_step: int) -> None:
+        if self._sink is None:
+            self._sink = self._make()
+        self._sink.begin_stage(stage, key=key, first_step=first_step)
+
+    def write(self, stage: str, step: int, values: Mapping[str, float]) -> None:
+        if self._sink is None:
+            raise RuntimeError(f"metrics of {stage} were written before the stage began")
+        self._sink.write(stage, step, values)
+
+    def close(self) -> None:
+        if self._sink is not None:
+            self._sink.close()
 
 
 class TensorBoardSink:

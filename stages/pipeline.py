@@ -18,7 +18,7 @@ from typing import Any
 
 from configs.load import config_hash, save_config, to_dict
 from data.chat import chat_template
-from data.files import read_json, read_rows, require_free_space
+from data.files import hash_contents, read_json, read_rows, require_free_space
 from data.model_folder import require_model_folder
 from data.records import Prompt, UserError
 from data.tokenizer import contract, require_chat_tokens
@@ -133,7 +133,7 @@ def _file_hashes(settings: Any) -> dict[str, str]:
     if isinstance(settings, dict):
         for name in (*settings, settings.get("task")):
             if isinstance(name, str) and name.endswith(".py"):
-                found[name] = hashlib.sha256(Path(name).read_bytes()).hexdigest()
+                found[name] = hash_contents([name])
         file = settings.get("file")
         named = file.get("path") if isinstance(file, dict) else file  # a benchmark's file is a path alone
         if named:
@@ -143,10 +143,7 @@ def _file_hashes(settings: Any) -> dict[str, str]:
                     f"file.path: {path} does not exist; give the path of a JSONL or parquet file or a dataset folder"
                 )
             members = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-            digest = hashlib.sha256()
-            for member in members:
-                digest.update(member.read_bytes())
-            found[str(path)] = digest.hexdigest()
+            found[str(path)] = hash_contents(members)
         for value in settings.values():
             found |= _file_hashes(value)
     return found
@@ -361,10 +358,7 @@ def start_of(folder: Path) -> tuple[Path, str]:
     require_model_folder(folder, field="start")
     if (folder / "manifest.json").exists():
         return folder, verify_checkpoint(folder).key
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        digest.update(path.read_bytes())
-    return folder, digest.hexdigest()
+    return folder, hash_contents(sorted(folder.glob("*.safetensors")))
 
 
 def with_run_dir(config: RunConfig, run_dir: str | None) -> RunConfig:

@@ -292,6 +292,8 @@ class Services:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # actors without a GPU keep the environment
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_worker_niceness", "0")  # the work is in the actors; Ray would have them yield to all
+        # Workers that Ray starts ahead, one a core, would idle: an actor with an environment of its own takes none.
+        os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
         import ray
 
         config = self.config.ray

@@ -24,5 +24,7 @@ def test_variants_are_rows_and_benchmarks_columns() -> None:
 def test_columns_are_those_that_were_asked_for() -> None:
     found = rows(DOCUMENT, [("math", "non_thinking")])
     assert [row[2] for row in found] == ["math, non-thinking", "25.0", "25.0, +0.0 (+0.0 to +0.0)", "–"]
+    short = rows(DOCUMENT, [("math", "non_thinking")], short=True)
+    assert [row[2] for row in short] == ["math, non-thinking", "25.0", "25.0, +0.0", "–"]
     with pytest.raises(ValueError, match="the table has no"):
         rows(DOCUMENT, [("maths", "thinking")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import threading
 from pathlib import Path
@@ -12,12 +13,36 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data import files
-from data.files import JsonLines, atomic_write, last_row, read_json, read_rows, require_free_space, write_json
+from data.files import (
+    JsonLines,
+    atomic_write,
+    hash_contents,
+    last_row,
+    read_json,
+    read_rows,
+    require_free_space,
+    write_json,
+)
 from data.records import UserError
 
 
 def rows_of(path: Path) -> list[dict[str, object]]:
     return list(read_rows(path))
+
+
+def test_the_hash_of_files_is_that_of_their_contents_in_order_and_never_holds_one_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, empty = (tmp_path / name for name in ("b", "a", "empty"))
+    first.write_bytes(b"weights" * 1000)
+    second.write_bytes(b"more")
+    empty.write_bytes(b"")
+    whole = hashlib.sha256(b"weights" * 1000 + b"more").hexdigest()
+    for size in (3, 7000, 1 << 20):
+        monkeypatch.setattr(files, "_HASHED_BYTES", size)
+        assert hash_contents([first, empty, second]) == whole
+    assert hash_contents([second, first]) != whole
+    assert hash_contents([]) == hashlib.sha256().hexdigest()
 
 
 # ------------------------------------------------------------------------------------------------------ atomic writing

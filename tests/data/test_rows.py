@@ -26,7 +26,7 @@ def read(path: Path) -> list[object]:
     [
         ("rows.jsonl", LINES.encode()),
         ("rows.jsonl", b"\xef\xbb\xbf" + LINES.replace("\n", "\n\n").encode()),
-        ("rows.jsonl.gz", gzip.compress(LINES.encode())),
+        ("rows.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)),
         ("rows.json", json.dumps(ROWS, indent=1).encode()),
         ("rows.json", LINES.encode()),
         ("rows.csv", 'question,answer\n"a, ""b""\nc",1\nü,2\n'.encode()),

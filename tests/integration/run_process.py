@@ -21,7 +21,6 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 _MARK = "FOURSTAGE_TEST_MARK"
-_TEST_WORKER = "PYTEST_XDIST_WORKER"  # set by pytest-xdist, and inherited by everything that its worker starts
 _POLL_S = 0.002
 
 
@@ -45,6 +44,7 @@ class Command:
         self.seconds = 0.0
         self.names: set[str] = set()
         self.ports: set[int] = set()
+        self._seen: set[psutil.Process] = set()
 
     @property
     def stdout(self) -> str:
@@ -64,12 +64,25 @@ class Command:
         return self._process.poll() is None
 
     def processes(self) -> list[psutil.Process]:
-        """Every living process that this command started, directly or not, and its own."""
-        return [process for process in psutil.process_iter() if self._is_mine(process)]
+        """Every living process that this command started, directly or not, and its own.
 
-    def _is_mine(self, process: psutil.Process) -> bool:
+        A process that writes its title writes over the start of its environment, where the mark may be: Ray's workers
+        and agents are known as children of what has the mark, and later as what was seen.
+        """
+        everybody = {process: _parent_pid(process) for process in psutil.process_iter() if _is_alive(process)}
+        mine = {process for process in everybody if process in self._seen or self._is_marked(process)}
+        while True:
+            pids = {process.pid for process in mine}
+            children = {process for process, parent in everybody.items() if parent in pids} - mine
+            if not children:
+                break
+            mine |= children
+        self._seen |= mine
+        return sorted(mine, key=lambda process: process.pid)
+
+    def _is_marked(self, process: psutil.Process) -> bool:
         with contextlib.suppress(psutil.Error):
-            return process.status() != psutil.STATUS_ZOMBIE and process.environ().get(_MARK) == self.mark
+            return process.environ().get(_MARK) == self.mark
         return False
 
     def look(self) -> None:
@@ -80,26 +93,14 @@ class Command:
                 self.ports |= {c.laddr.port for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
 
     def ports_left(self) -> set[int]:
-        """Ports of this command on which somebody still listens who is not provably somebody else.
+        """Ports on which a process of this command still listens.
 
         Ports are drawn at random from one range, so another test's engine may by now listen on a number that this
-        command used; its environment names another test worker or another command.
+        command used: it counts who listens, not the number.
         """
+        pids = {process.pid for process in self.processes()}
         listening = [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
-        return {c.laddr.port for c in listening if c.laddr.port in self.ports and not self._is_anothers(c.pid)}
-
-    def _is_anothers(self, pid: int | None) -> bool:
-        if pid is None:  # of another user
-            return True
-        try:
-            environment = psutil.Process(pid).environ()
-        except psutil.NoSuchProcess:
-            return True  # ended since
-        except psutil.Error:
-            return False
-        if _MARK in environment:
-            return environment[_MARK] != self.mark
-        return environment.get(_TEST_WORKER) not in (None, os.environ.get(_TEST_WORKER))
+        return {c.laddr.port for c in listening if c.pid in pids}
 
     def finish(self, *, code: int = 0, timeout_s: float = 500) -> Command:
         """Wait for the end; a command that ends with another exit code shows what it wrote."""
@@ -152,3 +153,15 @@ class Command:
 
 def _count_lines(path: Path) -> int:
     return path.read_bytes().count(b"\n")
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+def _parent_pid(process: psutil.Process) -> int | None:
+    with contextlib.suppress(psutil.Error):
+        return process.ppid()
+    return None

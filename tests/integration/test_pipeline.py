@@ -25,15 +25,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from configs.load import load_config
 from data.chat import chat_template
-from learner.checkpoint import Manifest, verify_checkpoint
 from stages.pipeline import plan_stages
 from stages.run_config import STAGES, RunConfig
 from stages.run_dir import RunDir
+from tests.integration.micro_run import RECIPE, Finished, Run, start
 from tests.integration.run_process import Command
 
 pytestmark = [pytest.mark.engine, pytest.mark.integration]
 
-RECIPE = Path(__file__).with_name("micro.yaml")
 MAX_GAP = 1e-3
 NO_EVALUATION = ("evaluation.stages=[]", "evaluation.budget_benchmarks=[]")
 SHORT_BASE = ("--until", "base", *NO_EVALUATION, "base.train.max_steps=40", "base.train.save_every=15")
@@ -48,46 +47,6 @@ KILL_AFTER = {
 """In each stage the first and last row of its metrics after which the kill may fall: a state is saved by then, and
 there is more to do."""
 KILL_DELAY_S = 0.01  # at the most, after the row was seen: steps take longer than that
-
-
-class Run:
-    """What one run left in its folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def stage(self, name: str) -> Path:
-        (found,) = (self.folder / "stages").glob(f"{name}-*")
-        return found
-
-    def checkpoint(self, name: str) -> Path:
-        return self.stage(name) / "checkpoint"
-
-    def manifest(self, name: str) -> Manifest:
-        return verify_checkpoint(self.checkpoint(name))
-
-    def weights(self, name: str) -> bytes:
-        return (self.checkpoint(name) / "model.safetensors").read_bytes()
-
-    def rows(self, name: str) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.folder / name).read_text(encoding="utf-8").splitlines()]
-
-    def steps(self, stage: str) -> list[dict[str, Any]]:
-        return [row for row in self.rows("metrics.jsonl") if row["stage"] == stage]
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A run to its end, with the command that made it (the last one of several)."""
-
-    run: Run
-    command: Command
-    killed: int = 0
-
-
-def start(folder: Path, *arguments: str | Path) -> Command:
-    """`fourstage run` of the recipe in `folder`."""
-    return Command("run", RECIPE, f"run_dir={folder}", "--plain", "--json", *arguments, logs=folder.parent / "logs")
 
 
 @pytest.fixture(scope="module")
@@ -342,9 +301,40 @@ def test_a_stage_alone_from_the_same_checkpoint_gives_the_same_checkpoint(whole:
     assert command.document == {}
 
 
-def test_until_stops_and_from_runs_again_and_a_spoilt_checkpoint_is_made_again(tmp_path: Path) -> None:
-    run = Run(tmp_path / "run")
-    start(run.folder, *SHORT_BASE).finish()
+@dataclass(frozen=True)
+class Stopped:
+    """A run of the base alone that SIGTERM stopped, its state then, and the command that finished it."""
+
+    run: Run
+    command: Command
+    states: list[str]
+    left: list[Any]
+    finished: Command
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Stopped:
+    run = Run(tmp_path_factory.mktemp("stopped") / "run")
+    command = start(run.folder, *SHORT_BASE)
+    command.wait_for_rows(run.folder, "stages/base-*/metrics.jsonl", 5)
+    command.terminate()
+    command.finish(code=130)
+    left = command.processes()
+    states = [status.state for status in RunDir(run.folder).status()]
+    return Stopped(run, command, states, left, start(run.folder, *SHORT_BASE).finish())
+
+
+def test_sigterm_stops_a_run_cleanly_and_the_same_command_finishes_it(stopped: Stopped) -> None:
+    assert stopped.command.stderr.splitlines()[-1] == "stopped; the same command resumes"
+    assert "Traceback" not in stopped.command.stderr
+    assert stopped.left == []
+    assert stopped.states == ["interrupted"]
+    (status,) = RunDir(stopped.run.folder).status()
+    assert status.state == "done"
+
+
+def test_until_stops_and_from_runs_again_and_a_spoilt_checkpoint_is_made_again(stopped: Stopped) -> None:
+    run = stopped.run
     assert [stage for stage, _ in RunDir(run.folder).plan()] == ["base"]
     first, metrics = run.weights("base"), without_timing(run)
 
@@ -363,23 +353,7 @@ def test_until_stops_and_from_runs_again_and_a_spoilt_checkpoint_is_made_again(t
     assert "reused" not in fresh.stderr
     assert "resumed" not in fresh.stderr
     assert (run.checkpoint("base") / "model.safetensors").stat().st_mtime > began
-    assert run.weights("base") == first
-
-
-def test_sigterm_stops_a_run_cleanly_and_the_same_command_finishes_it(tmp_path: Path) -> None:
-    run = Run(tmp_path / "run")
-    command = start(run.folder, *SHORT_BASE)
-    command.wait_for_rows(run.folder, "stages/base-*/metrics.jsonl", 5)
-    command.terminate()
-    command.finish(code=130)
-    assert command.stderr.splitlines()[-1] == "stopped; the same command resumes"
-    assert "Traceback" not in command.stderr
-    assert command.processes() == []
-    (status,) = RunDir(run.folder).status()
-    assert status.state == "interrupted"
-    start(run.folder, *SHORT_BASE).finish()
-    (status,) = RunDir(run.folder).status()
-    assert status.state == "done"
+    assert run.weights("base") == first  # one that nobody stopped has the bytes of the one that was
 
 
 def test_an_engine_that_dies_at_start_is_one_line_with_its_own_last_words(whole: Finished, tmp_path: Path) -> None:

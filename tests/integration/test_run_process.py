@@ -1,12 +1,15 @@
-"""Which ports the tests' look at a command calls left over."""
+"""Which processes and ports the tests' look at a command takes for the command's."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.integration.run_process import Command
@@ -21,33 +24,45 @@ listener.listen()
 print(listener.getsockname()[1], flush=True)
 sys.stdin.read()
 """
+_LISTEN_IN_A_CHILD = f"""
+import subprocess, sys
+subprocess.run([sys.executable, "-c", {_LISTEN!r}], env={{}})
+"""
 
 
-def test_only_a_port_of_somebody_who_shows_to_be_another_is_not_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")
-    command = Command("--help", logs=tmp_path).finish()
-    left = {
-        "its own": {**os.environ, "FOURSTAGE_TEST_MARK": command.mark},
-        "of this worker, without a mark": dict(os.environ),
-        "with no environment at all": {},
-    }
-    anothers = {
-        "of another worker": {**os.environ, "PYTEST_XDIST_WORKER": "gw1"},
-        "of another command": {**os.environ, "FOURSTAGE_TEST_MARK": "another"},
-    }
-    listeners = {
-        name: subprocess.Popen(
-            [sys.executable, "-c", _LISTEN], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for name, env in (left | anothers).items()
-    }
+@contextmanager
+def listening(code: str, env: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A process that runs `code` until its standard input is closed, and the port that it prints."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
     try:
-        ports = {name: int(listener.stdout.readline()) for name, listener in listeners.items() if listener.stdout}
-        command.ports = set(ports.values())
-        assert command.ports_left() == {ports[name] for name in left}
+        yield process, int(process.stdout.readline())
     finally:
-        for listener in listeners.values():
-            listener.communicate()
+        process.communicate()
+
+
+def test_what_has_the_mark_and_its_children_are_the_commands_and_nobody_else(tmp_path: Path) -> None:
+    command = Command("--help", logs=tmp_path).finish()
+    marked = {**os.environ, "FOURSTAGE_TEST_MARK": command.mark}
+    other = {**os.environ, "FOURSTAGE_TEST_MARK": "another"}
+    with (
+        listening(_LISTEN, marked) as (_, own),
+        listening(_LISTEN_IN_A_CHILD, marked) as (parent, of_child),
+        listening(_LISTEN, other) as (_, anothers),
+        listening(_LISTEN, dict(os.environ)) as (_, nobodys),
+    ):
+        command.look()
+        assert {own, of_child} <= command.ports
+        assert not {anothers, nobodys} & command.ports
+        assert command.ports_left() == {own, of_child}
+        # The child of one that is gone has no mark and no parent, and was seen.
+        (child,) = psutil.Process(parent.pid).children()
+        psutil.Process(parent.pid).kill()
+        parent.wait()
+        assert command.ports_left() == {own, of_child}
+        assert child in command.processes()
+    child.wait(timeout=10)
     assert command.ports_left() == set()
+    assert command.processes() == []

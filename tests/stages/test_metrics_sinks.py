@@ -121,6 +121,15 @@ def test_weights_and_biases_gets_one_run_with_a_step_axis_for_each_stage(fake: A
     assert wandb.named("init")[1][1]["id"] == "w1"
 
 
+def test_a_run_with_nothing_left_to_make_leaves_nothing_in_the_tools(fake: Any, tmp_path: Path) -> None:
+    wandb, mlflow = fake("wandb"), fake("mlflow")
+    config = TrackingConfig(tensorboard=False, wandb=WandbConfig(project="p"), mlflow=MlflowConfig(experiment="e"))
+    with open_sinks(config, run_dir=tmp_path, name="small", settings={}) as sinks:
+        assert len(sinks) == 2
+    assert wandb.calls == mlflow.calls == []
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_mlflow_gets_one_run_that_a_resumed_one_goes_on_with(fake: Any, tmp_path: Path) -> None:
     mlflow = fake("mlflow")
     config = TrackingConfig(tensorboard=False, mlflow=MlflowConfig(experiment="e", tracking_uri="http://localhost:1"))
