@@ -120,17 +120,21 @@ class Command:
         self._process.terminate()
 
     def kill(self) -> int:
-        """kill -9 of the whole tree, the root first so that nothing goes on meanwhile; returns how many died."""
+        """kill -9 of the whole tree, the root first so that nothing goes on meanwhile; returns how many died.
+
+        Ray's daemons die with the root and its workers with them, so all are counted while it stands still.
+        """
+        os.kill(self._process.pid, signal.SIGSTOP)
+        doomed = set(self.processes())
         os.kill(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        killed = 1
         while living := self.processes():  # a daemon may start one more process before its turn comes
+            doomed |= set(living)
             for process in living:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
-                    killed += 1
             psutil.wait_procs(living, timeout=10)
-        return killed
+        return len(doomed)
 
 
 def _count_lines(path: Path) -> int:
