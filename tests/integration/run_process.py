@@ -138,17 +138,21 @@ class Command:
         return psutil.Process(self._process.pid).children(recursive=True)
 
     def kill(self) -> int:
-        """kill -9 of the whole tree, the root first so that nothing goes on meanwhile; returns how many died."""
-        killed = int(self.is_running)
+        """kill -9 of the whole tree, the root first so that nothing goes on meanwhile; returns how many died.
+
+        Ray's daemons die with the root and its workers with them, so all are counted while it stands still.
+        """
+        self._process.send_signal(signal.SIGSTOP)
+        doomed = set(self.processes())
         self._process.kill()
         self._process.wait()
         while living := self.processes():  # a daemon may start one more process before its turn comes
+            doomed |= set(living)
             for process in living:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
-                    killed += 1
             psutil.wait_procs(living, timeout=10)
-        return killed
+        return len(doomed)
 
 
 def _count_lines(path: Path) -> int:
