@@ -37,6 +37,17 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
+def file_system(folder: Path) -> str:
+    """The kind of file system that a folder lies on; one in memory says so, since no disk is waited for there."""
+    found, longest, target = "unknown", -1, folder.resolve()
+    for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines():
+        _, mounted_at, kind, *_ = line.split()
+        place = mounted_at.replace("\\040", " ")
+        if target.is_relative_to(place) and len(place) >= longest:  # of two at one place the later hides the earlier
+            found, longest = kind, len(place)
+    return f"{found} (in memory)" if found in ("tmpfs", "ramfs") else found
+
+
 def _commit() -> str:
     """The short commit, marked when files differ from it."""
     folder = Path(__file__).resolve().parents[1]

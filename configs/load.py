@@ -28,6 +28,7 @@ CONFIGS = Path(__file__).resolve().parent
 RECIPES = CONFIGS / "recipes"
 ABLATIONS = CONFIGS / "ablations"
 SUITES = CONFIGS / "evals"
+GATES = CONFIGS / "gates"
 INCLUDE_KEY = "defaults"
 """The top-level YAML key that names files to merge before the file itself; a root config has no field of this name."""
 

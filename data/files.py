@@ -44,7 +44,7 @@ def hash_contents(paths: Iterable[str | os.PathLike[str]]) -> str:
 
 
 @contextmanager
-def _disk_full_is_user_error(path: Path) -> Iterator[None]:
+def disk_full_is_user_error(path: Path) -> Iterator[None]:
     """Turn "no space left" and "quota exceeded" into one line that names the file; other errors pass as they are."""
     try:
         yield
@@ -68,7 +68,7 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str | Iterable[byte
     path.parent.mkdir(parents=True, exist_ok=True)
     chunks = [data.encode()] if isinstance(data, str) else [data] if isinstance(data, bytes) else data
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    with _disk_full_is_user_error(path):
+    with disk_full_is_user_error(path):
         try:
             with open(partial, "xb") as file:
                 for chunk in chunks:
@@ -79,16 +79,21 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str | Iterable[byte
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-    directory = os.open(path.parent, os.O_RDONLY)
+    flush(path.parent)  # the rename itself must survive a power cut
+
+
+def flush(path: str | os.PathLike[str]) -> None:
+    """Wait until what was written to a file, or which names a folder holds, has reached the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(directory)  # the rename itself must survive a power cut
+        os.fsync(descriptor)
     finally:
-        os.close(directory)
+        os.close(descriptor)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write `value` as indented JSON, atomically; keys keep their order, non-finite numbers become strings."""
-    atomic_write(path, json.dumps(_finite(value), indent=2, ensure_ascii=False) + "\n")
+    atomic_write(path, json.dumps(finite(value), indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -103,14 +108,14 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise UserError(f"{path}: not UTF-8 at byte {error.start}; restore the file or delete it") from error
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """NaN and infinities as "NaN", "Infinity", "-Infinity": a diverged step must stay visible and JSON has no NaN."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value
 
 
@@ -175,7 +180,7 @@ class JsonLines:
         self.close()
 
     def _write(self, line: bytes) -> None:
-        with _disk_full_is_user_error(self.path):
+        with disk_full_is_user_error(self.path):
             try:
                 # A disk that fills up in the middle of a line gives a short count, not an error.
                 if os.write(self._fd, line) != len(line):
@@ -226,7 +231,7 @@ def last_row(path: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 
 def _encode_row(row: Mapping[str, Any]) -> bytes:
-    row = _finite(row)
+    row = finite(row)
     try:
         return json.dumps(row, ensure_ascii=False).encode() + b"\n"
     except UnicodeEncodeError:  # a lone surrogate, which a model can write into a tool call, has no UTF-8 form

@@ -42,6 +42,16 @@ def require_positions(folder: str | Path, max_model_len: int) -> None:
         )
 
 
+def tensor_shapes(folder: str | Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor in the safetensors files of a folder, out of their headers; the files must be whole."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in sorted(Path(folder).glob("*.safetensors")):
+        with open(path, "rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(_LENGTH_BYTES), "little")))
+        shapes.update({name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"})
+    return shapes
+
+
 def weight_file_fault(path: Path) -> str | None:
     """What is wrong with the length of a safetensors file, None when it has all the bytes that its header counts.
 

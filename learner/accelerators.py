@@ -1,4 +1,4 @@
-"""What accelerators can compute at the most, for the share of it that training uses (MFU).
+"""What accelerators can compute at the most, for the share of it that training uses (MFU), and whether in bfloat16.
 
 Dense products in bfloat16, without sparsity, of the makers' data sheets. A device that is not in the table has no MFU
 rather than a guessed one.
@@ -50,6 +50,18 @@ def peak_flops(device: torch.device, dtype: str) -> float | None:
     if device.type != "cuda" or dtype != "bfloat16":
         return None
     return bf16_peak_flops(torch.cuda.get_device_name(device))
+
+
+_CPU_BF16_UNITS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
+"""What torch calls the units of x86 and ARM processors that multiply bfloat16."""
+
+
+def computes_bfloat16() -> bool:
+    """Whether this machine has units for bfloat16; without them it is emulated, and slower than float32 by far."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in _CPU_BF16_UNITS)
 
 
 def peak_memory_bytes(device: torch.device) -> int | None:

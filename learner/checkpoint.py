@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from data.files import flush
 from data.records import UserError
 
 MANIFEST = "manifest.json"
@@ -105,21 +105,13 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(replaced)
     else:
         partial.rename(folder)
-    _flush(folder.parent)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush(folder.parent)
 
 
 def _flush_tree(folder: Path) -> None:
     for path in sorted(folder.rglob("*")):
-        _flush(path)
-    _flush(folder)
+        flush(path)
+    flush(folder)
 
 
 def hash_files(folder: Path) -> dict[str, FileRecord]:
@@ -166,14 +158,16 @@ def _write_sealed_json(path: Path, payload: Mapping[str, Any]) -> None:
 def _read_sealed_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path.parent}: {path.name} is missing; name a folder that fourstage wrote")
+    return _parse_sealed_json(path.read_bytes(), f"checkpoint {path.parent}: {path.name}")
+
+
+def _parse_sealed_json(data: bytes, where: str) -> dict[str, Any]:
     try:
-        payload = json.loads(path.read_bytes())
+        payload = json.loads(data)
     except ValueError as error:  # also bytes that are no UTF-8
-        raise CheckpointError(
-            f"checkpoint {path.parent}: {path.name} was truncated or altered, it is not JSON ({error}); use another one"
-        ) from error
+        raise CheckpointError(f"{where} was truncated or altered, it is not JSON ({error}); use another one") from error
     if not isinstance(payload, dict) or payload.pop(_SELF_HASH, None) != canonical_hash(payload):
-        raise CheckpointError(f"checkpoint {path.parent}: {path.name} was altered; use another checkpoint")
+        raise CheckpointError(f"{where} was altered; use another checkpoint")
     return payload
 
 
@@ -203,11 +197,20 @@ def write_checkpoint(folder: Path, manifest: Manifest, writer: Callable[[Path], 
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a checkpoint; raises CheckpointError when it is missing, altered or of another format."""
-    payload = _read_sealed_json(Path(folder) / MANIFEST)
+    return _manifest_of(_read_sealed_json(Path(folder) / MANIFEST), f"checkpoint {folder}: {MANIFEST}")
+
+
+def parse_manifest(data: bytes, where: str) -> Manifest:
+    """The manifest in the bytes of a `manifest.json`; raises CheckpointError, beginning with `where`, as
+    `read_manifest` does."""
+    return _manifest_of(_parse_sealed_json(data, where), where)
+
+
+def _manifest_of(payload: dict[str, Any], where: str) -> Manifest:
     names = {item.name for item in fields(Manifest)}
     if payload.keys() != names:
         wrong = ", ".join(sorted(payload.keys() ^ names))
-        raise CheckpointError(f"checkpoint {folder}: {MANIFEST} has other fields ({wrong}); make the checkpoint again")
+        raise CheckpointError(f"{where} has other fields ({wrong}); make the checkpoint again")
     payload["parent"] = None if payload["parent"] is None else Parent(**payload["parent"])
     payload["rewards"] = tuple(payload["rewards"])
     payload["files"] = {name: FileRecord(**record) for name, record in payload["files"].items()}

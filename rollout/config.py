@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from data.chat import STOP_THINKING, THINK_OPEN
 from data.episodes import EpisodeLimits
 from data.records import UserError
 
@@ -13,6 +14,13 @@ LORA_RANKS = (0, 1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
 GIB = 2**30
+CPU_BLOCK_SIZE = 32
+"""Tokens of a cache block on a CPU: the least that vLLM's attention takes there."""
+
+REASONING = {
+    "reasoning_parser": "qwen3", "reasoning_start_str": THINK_OPEN, "reasoning_end_str": STOP_THINKING,
+}  # fmt: skip
+"""What vLLM is told of thinking and its budget, in rollouts, in gates and when it serves."""
 
 
 def kv_cache_bytes(kv_cache_gib: float, *, on_cpu: bool) -> int | None:

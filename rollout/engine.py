@@ -25,12 +25,9 @@ from data.records import Completion, FinishReason, UserError, VersionSpan
 from data.tokenizer import end_token_ids, require_chat_tokens
 from rollout.adapters import AdapterShelf, ServedAdapter, adapter_arguments, require_adapters_served
 from rollout.agent_loop import run_to_end
-from rollout.config import EngineConfig, kv_cache_bytes
+from rollout.config import CPU_BLOCK_SIZE, REASONING, EngineConfig, kv_cache_bytes
 from rollout.forced_tokens import forced_tokens, recognise_natural_end
 from rollout.policy import EpisodeSetup, GenerationRequest
-
-CPU_BLOCK_SIZE = 32
-"""Tokens of a cache block on a CPU: the least that vLLM's attention takes there."""
 
 
 def _prepare_environment() -> None:
@@ -88,9 +85,7 @@ class Engine:
                 # Log-probabilities under what was sampled from: temperature applied.
                 logprobs_mode="processed_logprobs",
                 generation_config="vllm",  # sampling comes from the request alone, never from the model folder
-                reasoning_config=ReasoningConfig(
-                    reasoning_parser="qwen3", reasoning_start_str=THINK_OPEN, reasoning_end_str=STOP_THINKING
-                ),
+                reasoning_config=ReasoningConfig(**REASONING),
                 disable_log_stats=True,
                 **adapter_arguments(config.max_lora_rank),
                 seed=0,

@@ -34,6 +34,26 @@ def load_into_worker(worker: Any, weights: dict[str, torch.Tensor]) -> None:
     worker.model_runner.reload_weights(weights_iterator=iter(weights.items()))
 
 
+def abandon_load(worker: Any) -> None:
+    """Take a load that failed half way out of the model, so that another one can begin.
+
+    vLLM 0.32 moves every layer to the meta device when a reload begins and puts it back layer by layer; when a tensor
+    does not fit, the layers that are not done stay there, the engine dies of its next step, and the next reload fails
+    as well. They get the tensors back that they had. Those that are done have the new weights: load all of the old.
+    """
+    from vllm.model_executor.model_loader.reload import layerwise
+
+    model = worker.model_runner.get_model()
+    for layer in model.modules():
+        info = layerwise.get_layerwise_info(layer)
+        if info.can_load() and info.kernel_tensors is not None:
+            layerwise._place_kernel_tensors(layer, info)
+            info.reset()
+    layerwise.LOADING_LAYERS.clear()
+    if hasattr(model, "_original_do_torchao_reload"):
+        model._do_torchao_reload = model._original_do_torchao_reload
+
+
 def _let_experts_repack(model: Any) -> None:
     """Make the reload rebuild those expert kernels that pack their weights themselves.
 

@@ -17,6 +17,8 @@ from rich.table import Table
 from data.records import UserError
 from stages.ablation_command import ablate
 from stages.eval_command import eval_
+from stages.promotion_command import models, promote, rollback
+from stages.serve_command import serve
 
 app = typer.Typer(
     help="Post-train a base model into a hybrid reasoning model with the four-stage recipe of the Qwen3 report.",
@@ -29,8 +31,9 @@ rewards_app = typer.Typer(help="Look at reward tasks, and score completions.", n
 data_app = typer.Typer(help="Look at the data of a stage before training on it.", no_args_is_help=True)
 app.add_typer(rewards_app, name="rewards")
 app.add_typer(data_app, name="data")
-app.command()(ablate)
 app.command(name="eval")(eval_)
+for _command in (ablate, models, promote, rollback, serve):
+    app.command()(_command)
 
 _INTERRUPTED = 130
 
@@ -64,12 +67,14 @@ def run(
 
     Example: `fourstage run quickstart seed=1 run_dir=runs/second`
     """
-    from stages.run import Selection, run_pipeline
+    from stages.run import Selection, promote_finished, run_pipeline
 
     config = load_recipe(recipe, [*(overrides or []), *(["profile.enabled=true"] if profile else [])])
     selection = Selection(rerun_from=rerun_from, until=until, only=only, start=start)
     summary = run_pipeline(config, selection, plain=True if plain else None)
     _print_summary(summary, as_json)
+    if not promote_finished(config, selection, plain=True if plain else None):
+        raise typer.Exit(1)
 
 
 @app.command()

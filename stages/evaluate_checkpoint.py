@@ -40,7 +40,7 @@ from evals.measurement import (
 from evals.pooling import by_category, pool, result_dict
 from evals.results_table import markdown_document, rich_tables
 from evals.summary import EvalMode, summary_dict
-from learner.checkpoint import hash_files, verify_checkpoint
+from learner.checkpoint import FileRecord, Manifest, hash_files, verify_checkpoint
 from rollout.policy import GenerationRequest, Policy
 from stages.eval_suite import SuiteConfig
 from stages.pipeline import judge_identity, package_versions
@@ -77,17 +77,31 @@ class Subject:
     name: str
     key: str
 
+    def results_in(self, out: Path) -> Path:
+        """Where below `out` what was measured of it is kept, by everybody who measures it."""
+        return out / f"{self.name}-{self.key[:12]}"
+
 
 def subject_of(folder: Path) -> Subject:
     """Read the checkpoint's files once; a manifest is held against them. UserError when it is no whole model folder."""
     require_model_folder(folder, field="CHECKPOINT")
-    name = folder.resolve().name
     if (folder / "manifest.json").exists():
-        manifest = verify_checkpoint(folder)
-        records, name = dict(manifest.files), manifest.stage
-    else:
-        records = hash_files(folder)
-    return Subject(folder, name, files_key({path: record.sha256 for path, record in records.items()}))
+        return subject_of_manifest(folder, verify_checkpoint(folder))
+    return subject_of_files(folder, folder.resolve().name)
+
+
+def subject_of_manifest(folder: Path, manifest: Manifest) -> Subject:
+    """The checkpoint by the hashes of its manifest, which the caller has held against the files."""
+    return Subject(folder, manifest.stage, _key_of(manifest.files))
+
+
+def subject_of_files(folder: Path, name: str) -> Subject:
+    """The checkpoint by the content that is there, whatever a manifest says."""
+    return Subject(folder, name, _key_of(hash_files(folder)))
+
+
+def _key_of(files: Mapping[str, FileRecord]) -> str:
+    return files_key({path: record.sha256 for path, record in files.items()})
 
 
 def evaluate_checkpoint(
@@ -97,7 +111,7 @@ def evaluate_checkpoint(
     subject = subject_of(checkpoint)
     require_positions(checkpoint, suite.rollout.engine.max_model_len)
     check_uses(benchmark_uses(suite.evaluation.benchmarks, suite.evaluation.seed), suite)
-    folder = out / f"{subject.name}-{subject.key[:12]}"
+    folder = subject.results_in(out)
     num_parts = 2 if suite.evaluation.budget_benchmarks else 1
     with RunLock(folder), Progress(num_parts, plain=plain) as progress:
         services = Services(suite, folder, progress)
@@ -111,26 +125,13 @@ def measure_suite(
     suite: SuiteConfig, subject: Subject, folder: Path, services: MeasuringServices, progress: Progress
 ) -> dict[str, Any]:
     """The document of results, also written to `folder` beside the measurements it is made of."""
-    tokenizer = services.tokenizer(subject.folder)
-    require_chat_tokens(tokenizer, str(subject.folder))
-    if tokenizer.chat_template != chat_template():
-        progress.warn(f"{subject.folder} has a chat template of its own; prompts are rendered in the format of Qwen3")
-    shelf = _Shelf(folder / "measurements", subject.key, _setting(suite))
-    work = _Work(suite, subject, services, progress, shelf)
-    prompts = {
-        name: prompts_by_mode(name, benchmark, suite.evaluation.seed)
-        for name, benchmark in suite.evaluation.benchmarks.items()
-    }
-    jobs = [
-        build_job(name, mode, prompts[name][mode], suite.evaluation, tokenizer=tokenizer, seed=seed)
-        for seed in suite.seeds
-        for name, benchmark in suite.evaluation.benchmarks.items()
-        for mode in benchmark.modes
-    ]
+    work, prompts = _work_of(suite, subject, folder, services, progress)
+    jobs = _suite_jobs(suite, prompts, services.tokenizer(subject.folder))
     measured = work.all_of(jobs, f"evaluate {subject.name}")
     budgeted: list[Measurement] = []
     if suite.evaluation.budget_benchmarks:
         known = {job_place(job) for job in jobs}
+        tokenizer = services.tokenizer(subject.folder)
         budget_jobs = [
             build_job(name, "thinking", asked, suite.evaluation, tokenizer=tokenizer, seed=seed, budget=budget)
             for seed in suite.seeds
@@ -141,12 +142,48 @@ def measure_suite(
         budget_jobs = [job for job in budget_jobs if job_place(job) not in known]
         budgeted = work.all_of(budget_jobs, "thinking budgets")
     document = results_document(suite, subject, measured, budgeted)
-    stem = f"{suite.name}-{config_hash([to_dict(suite), shelf.setting])[:12]}"
+    stem = f"{suite.name}-{config_hash([to_dict(suite), work.shelf.setting])[:12]}"
     save_config(suite, folder / f"{stem}.yaml")
     write_json(folder / f"{stem}.json", document)
     atomic_write(folder / f"{stem}.md", markdown_document(document))
     progress.say(f"results: {folder / stem}.json, .md")
     return document
+
+
+def suite_measurements(
+    suite: SuiteConfig, subject: Subject, folder: Path, services: MeasuringServices, progress: Progress
+) -> list[Measurement]:
+    """The measurements of `measure_suite` without thinking budgets and without a document of results."""
+    work, prompts = _work_of(suite, subject, folder, services, progress)
+    return work.all_of(_suite_jobs(suite, prompts, services.tokenizer(subject.folder)), f"evaluate {subject.name}")
+
+
+def _work_of(
+    suite: SuiteConfig, subject: Subject, folder: Path, services: MeasuringServices, progress: Progress
+) -> tuple[_Work, dict[str, dict[EvalMode, list[Prompt]]]]:
+    """What makes the measurements of a checkpoint, and the prompts of each benchmark as each mode asks them."""
+    tokenizer = services.tokenizer(subject.folder)
+    require_chat_tokens(tokenizer, str(subject.folder))
+    if tokenizer.chat_template != chat_template():
+        progress.warn(f"{subject.folder} has a chat template of its own; prompts are rendered in the format of Qwen3")
+    shelf = _Shelf(folder / "measurements", subject.key, _setting(suite))
+    prompts = {
+        name: prompts_by_mode(name, benchmark, suite.evaluation.seed)
+        for name, benchmark in suite.evaluation.benchmarks.items()
+    }
+    return _Work(suite, subject, services, progress, shelf), prompts
+
+
+def _suite_jobs(
+    suite: SuiteConfig, prompts: Mapping[str, Mapping[EvalMode, list[Prompt]]], tokenizer: Any
+) -> list[Job]:
+    """The jobs of a suite: each benchmark with each seed in its modes, under no other budget than its own."""
+    return [
+        build_job(name, mode, prompts[name][mode], suite.evaluation, tokenizer=tokenizer, seed=seed)
+        for seed in suite.seeds
+        for name, benchmark in suite.evaluation.benchmarks.items()
+        for mode in benchmark.modes
+    ]
 
 
 def job_place(job: Job) -> tuple[str, str, int | None, int]:

@@ -40,6 +40,11 @@ class Selection:
     only: str | None = None
     start: Path | None = None
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the run goes to its last stage."""
+        return self.until is None and self.only is None
+
     def stages_of(self, stages: Sequence[str]) -> tuple[str, ...]:
         """The selected stages in order; UserError for a stage that is not in the pipeline."""
         for option, value in (("--from", self.rerun_from), ("--until", self.until), ("--only", self.only)):
@@ -63,6 +68,10 @@ def run_pipeline(config: RunConfig, selection: Selection, *, plain: bool | None 
     """Run the selected stages and evaluations; returns the summary. Holds the run directory's lock meanwhile."""
     run = RunDir(config.run_dir)
     names = selection.stages_of(config.stages)
+    if config.promotion is not None and selection.is_whole:
+        from stages.promotion import check_promotion
+
+        check_promotion(config.promotion)  # days before its gates are asked
     num_parts = 2 * len(names) + (config.embedded_preference is not None)
     tracked = open_sinks(config.tracking, run_dir=run.path, name=config.name, settings=to_dict(config))
     with run.lock(), Progress(num_parts, plain=plain) as progress, tracked as sinks:
@@ -71,6 +80,26 @@ def run_pipeline(config: RunConfig, selection: Selection, *, plain: bool | None 
             return _run(config, selection, names, run, services, sinks)
         finally:
             services.close()
+
+
+def promote_finished(config: RunConfig, selection: Selection, *, plain: bool | None = None) -> bool:
+    """The last step of a recipe that asks for it: the last checkpoint goes to staging, then through the gates.
+
+    Comes after `run_pipeline`, whose checkpoint is finished whatever comes of this. Returns whether every alias that
+    was asked for has, or once had, the checkpoint; holds the run directory's lock meanwhile.
+    """
+    if config.promotion is None or not selection.is_whole:
+        return True
+    from stages.promotion import promote_run
+
+    run = RunDir(config.run_dir)
+    with run.lock():
+        last = plan_stages(config, run, config.stages)[-1]
+        lines, done = promote_run(config.promotion, last.checkpoint_folder, run.path, plain=plain)
+    with Progress(1, plain=plain) as progress:
+        for line in lines:
+            (progress.say if done else progress.warn)(line)
+    return done
 
 
 def run_all(config: RunConfig, run: RunDir, services: Services) -> dict[str, Any]:

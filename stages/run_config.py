@@ -11,6 +11,7 @@ from learner.placement import LearnerPlacement
 from rewards.judge import JudgeConfig
 from rewards.preference import PreferenceConfig
 from rollout.config import RolloutConfig
+from serving.gates_config import PromotionConfig
 from stages.base import BaseConfig
 from stages.cold_start import ColdStartConfig
 from stages.general_rl import GeneralRLConfig
@@ -57,7 +58,7 @@ class RunConfig:
     """One run. `stages` is the pipeline in order; a stage that is left out passes its parent's checkpoint on.
 
     `embedded_preference` trains a preference model from the base checkpoint when a task needs one and
-    `preference.folder` names none.
+    `preference.folder` names none. With `promotion` a run that finished all its stages ends in a promotion.
     """
 
     name: str
@@ -79,6 +80,7 @@ class RunConfig:
     ray: RayConfig = field(default_factory=RayConfig)
     profile: ProfileConfig = field(default_factory=ProfileConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    promotion: PromotionConfig | None = None
 
     def validate(self) -> None:
         unknown = [stage for stage in self.stages if stage not in STAGES]

@@ -59,6 +59,10 @@ class Command:
         """The one JSON document on standard output."""
         return json.loads(self.stdout)
 
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
     def processes(self) -> list[psutil.Process]:
         """Every living process that this command started, directly or not, and its own.
 
@@ -119,14 +123,28 @@ class Command:
         """SIGTERM to the command itself, which a scheduler sends before it kills."""
         self._process.terminate()
 
+    def kill_root(self) -> None:
+        """kill -9 of the command itself alone; what it started has to end by itself."""
+        os.kill(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def kill_if_running(self) -> None:
+        """End everything that a test which failed has left."""
+        if self.is_running or self.processes():
+            self.kill()
+
+    def children(self) -> list[psutil.Process]:
+        """The processes below this one, those included that write over their environment."""
+        return psutil.Process(self._process.pid).children(recursive=True)
+
     def kill(self) -> int:
         """kill -9 of the whole tree, the root first so that nothing goes on meanwhile; returns how many died.
 
         Ray's daemons die with the root and its workers with them, so all are counted while it stands still.
         """
-        os.kill(self._process.pid, signal.SIGSTOP)
+        self._process.send_signal(signal.SIGSTOP)
         doomed = set(self.processes())
-        os.kill(self._process.pid, signal.SIGKILL)
+        self._process.kill()
         self._process.wait()
         while living := self.processes():  # a daemon may start one more process before its turn comes
             doomed |= set(living)

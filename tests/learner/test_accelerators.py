@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from learner.accelerators import BF16_PEAK_FLOPS, bf16_peak_flops, peak_flops
+from learner.accelerators import BF16_PEAK_FLOPS, bf16_peak_flops, computes_bfloat16, peak_flops
 from learner.step_work import DeviceUse
 
 
@@ -49,3 +49,30 @@ def test_ranks_report_the_one_that_took_most_and_what_all_could_compute() -> Non
     assert DeviceUse.timing([*ranks, DeviceUse(1, None, None)]) == {
         "learner_peak_bytes": 5.0, "learner_device_peak_bytes": 30.0,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"avx2": True, "avx512_f": False, "avx512_bf16": False}, False),
+        ({"avx2": True, "avx512_f": True, "avx512_bf16": False}, False),  # it widens each number first
+        ({"avx512_f": True, "avx512_bf16": True}, True),
+        ({"amx_bf16": True}, True),
+        ({"neon": True, "bf16": True}, True),
+        ({"neon": True, "bf16": False}, False),
+        ({"architecture": "riscv64"}, False),
+    ],
+)
+def test_a_processor_computes_bfloat16_when_it_has_units_for_it(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool | str], expected: bool
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: capabilities)
+    assert computes_bfloat16() is expected
+
+
+def test_what_is_asked_of_torch_is_what_it_says_of_this_processor() -> None:
+    known = torch.cpu.get_capabilities()
+    assert {"avx512_bf16", "amx_bf16"} <= known.keys() or "bf16" in known or known["architecture"] not in (
+        "x86_64", "aarch64", "arm64",
+    )  # fmt: skip
