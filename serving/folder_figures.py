@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from data.licence import declared_licence
 from data.records import UserError
 from learner.checkpoint import MANIFEST, Manifest, read_manifest, verify_checkpoint
 from serving.figures import ContractFigures, FileFigures, LineageFigures
 from serving.folder_rules import require_safe_folder, require_trained_contract
-from serving.model_card import declared_licence
 
 _MOST_ANCESTORS = 64
 

@@ -6,21 +6,16 @@ each promotion; the hashes of the content do not cover it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from data.records import UserError
+from data.licence import CARD
 from learner.checkpoint import Manifest
 from serving.figures import LineageFigures
 from serving.gates import Verdict, failed
 from serving.registry import Version
-
-CARD = "README.md"
-_FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---\s*(?:\r?\n|\Z)", re.DOTALL)
 
 
 def card_name(manifest: Manifest) -> str:
@@ -95,20 +90,3 @@ def _number(value: Any) -> str:
 def _text(value: str) -> str:
     """A text as one cell of a table."""
     return " ".join(value.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-
-
-def declared_licence(folder: Path) -> str | None:
-    """The licence that the card of a folder declares in its front matter, None without one.
-
-    Raises UserError for front matter that is not YAML.
-    """
-    path = folder / CARD
-    found = _FRONT_MATTER.match(path.read_text(encoding="utf-8")) if path.is_file() else None
-    if found is None:
-        return None
-    try:
-        front = yaml.safe_load(found[1])
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: its front matter is not YAML ({' '.join(str(error).split())[:120]})") from error
-    licence = front.get("license") if isinstance(front, dict) else None
-    return licence if isinstance(licence, str) and licence else None

@@ -19,12 +19,13 @@ from typing import Any
 
 from data.chat import END_OF_TEXT, IM_END, STOP_THINKING, render, strip_flags
 from data.episodes import episode_texts
+from data.licence import require_licence_name
 from data.records import Message, Prompt, TrainingSample, UserError
 from data.tokenizer import end_token_ids, train_tokenizer
 from learner.context_length import YarnConfig, stretch_positions
 from rewards.registry import get_task
 from rewards.task import completion_text, item_of
-from stages.import_model import ImportConfig, import_model
+from stages.import_model import ImportConfig, import_model, imported_licence
 from stages.prompts import HeldOut, PromptMix, mixed_prompts
 from stages.services import Services
 from stages.sft_loop import SFTConfig, run_sft
@@ -65,9 +66,12 @@ class BaseConfig:
     `direct_share` of them give the answer alone, `plain_share` are plain text without turns; of those whose prompt has
     tools it is `plain_tools_share`, because the tools' definitions are many tokens that teach the least.
     `yarn` stretches the positions of the model, taken in or embedded, for this stage and all after it.
+    `licence` is the SPDX identifier of a model trained here (one taken in has `import_from.licence`); all checkpoints
+    that come of it declare it.
     """
 
     import_from: ImportConfig | None = None
+    licence: str | None = None
     yarn: YarnConfig | None = None
     model: TinyModelConfig = field(default_factory=TinyModelConfig)
     corpus: PromptMix | None = None  # no default: a recipe's tasks would be merged with it
@@ -88,6 +92,7 @@ class BaseConfig:
                 raise UserError(f"error_rates.{task}: {rate} must lie in [0, 1]")
             if self.corpus is not None and task not in self.corpus.tasks:
                 raise UserError(f"error_rates.{task}: is no task of the corpus; it has {', '.join(self.corpus.tasks)}")
+        require_licence_name(self.licence)
         if self.num_documents < 1:
             raise UserError(f"num_documents: {self.num_documents} must be 1 or more")
         if self.corpus is None and self.import_from is None:
@@ -99,6 +104,7 @@ def run(
 ) -> dict[str, float]:
     """Leave a base model in the learner. `start` is not used: this is the root of the pipeline."""
     del start
+    licence_of(config)  # two that differ stop the stage before it begins
     folder = context.path / "initial"
     if config.import_from is not None:
         if not folder.exists():
@@ -116,6 +122,11 @@ def run(
         _initial_model(config, documents, folder, seed=context.seed)
     samples = list(_rows(documents, services.tokenizer(folder)))
     return run_sft(samples, config.train, folder, services, context)
+
+
+def licence_of(config: BaseConfig) -> str | None:
+    """The licence of the base and so of all that comes of it; None when neither the settings nor its card say it."""
+    return config.licence if config.import_from is None else imported_licence(config.import_from)
 
 
 def corpus_documents(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data.chat import SPECIAL_TOKENS
+from data.licence import agreed_licence, declared_licence, require_licence_name
 from data.model_folder import require_model_folder
 from data.records import UserError
 from data.tokenizer import add_chat_tokens, end_token_ids
@@ -21,10 +22,23 @@ from learner.context_length import YarnConfig, stretch_positions
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportConfig:
-    """A pretrained model to start from instead: a Hugging Face `folder`, or a GGUF file in an installed `package`."""
+    """A pretrained model to start from instead: a Hugging Face `folder`, or a GGUF file in an installed `package`.
+
+    `licence` is its SPDX identifier; null: what the folder's README.md declares.
+    """
 
     folder: str | None = None
     package: str | None = None
+    licence: str | None = None
+
+    def validate(self) -> None:
+        require_licence_name(self.licence)
+
+
+def imported_licence(source: ImportConfig) -> str | None:
+    """The licence of a model that is taken in; UserError where its settings and its own card differ."""
+    declared = declared_licence(Path(source.folder)) if source.folder is not None else None
+    return agreed_licence(source.licence, declared, field="base.import_from.licence")
 
 
 def import_model(source: ImportConfig, folder: Path, *, yarn: YarnConfig | None = None) -> list[str]:

@@ -19,6 +19,7 @@ from typing import Any
 from configs.load import config_hash, save_config, to_dict
 from data.chat import chat_template
 from data.files import hash_contents, read_json, read_rows, require_free_space
+from data.licence import declare_licence, declared_licence
 from data.model_folder import require_model_folder
 from data.records import Prompt, UserError
 from data.tokenizer import contract, require_chat_tokens
@@ -276,20 +277,20 @@ class Pipeline:
                 flops=_model_flops(start if start is not None else planned.folder / "initial"),
             ),
         )
-        learner = self.services.learner
-        return write_checkpoint(
-            planned.checkpoint_folder, manifest, lambda folder: _export_into(learner, folder, tokenizer)
-        )
+        licence = declared_licence(start) if start is not None else base.licence_of(self.config.base)
+
+        def export(folder: Path) -> None:
+            self.services.learner.export(str(folder), tokenizer)
+            if licence is not None:
+                declare_licence(folder, licence)
+
+        return write_checkpoint(planned.checkpoint_folder, manifest, export)
 
 
 def _model_flops(folder: Path) -> ModelFlops:
     from transformers import AutoConfig
 
     return ModelFlops.of(AutoConfig.from_pretrained(folder))
-
-
-def _export_into(learner: Any, folder: Path, tokenizer: Any) -> None:
-    learner.export(str(folder), tokenizer)
 
 
 def _stage_record(planned: PlannedStage) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from configs.load import load_config
 from data.chat import chat_template
+from data.licence import declared_licence
 from stages.pipeline import plan_stages
 from stages.run_config import STAGES, RunConfig
 from stages.run_dir import RunDir
@@ -150,6 +151,7 @@ def test_checkpoints_form_a_chain_and_share_one_contract(whole: Finished) -> Non
         assert child.parent.key == parent.key
         assert child.parent.path == str(whole.run.checkpoint(parent.stage))
     assert [manifest.stage for manifest in manifests] == list(STAGES)
+    assert {declared_licence(whole.run.checkpoint(stage)) for stage in STAGES} == {"apache-2.0"}
     assert len({manifest.key for manifest in manifests}) == len(STAGES)
     assert all(manifest.contract == manifests[0].contract for manifest in manifests)
     template = hashlib.sha256(chat_template().encode()).hexdigest()

@@ -20,7 +20,7 @@ SHORT = (
 )  # fmt: skip
 GATES = """
 name: folder alone
-licence: {spdx: Apache-2.0, allowed: [ALLOWED]}
+licence: {allowed: [ALLOWED]}
 parity: null
 benchmarks: null
 think_follow: null

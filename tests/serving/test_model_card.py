@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from data.records import UserError
 from serving.gates import Verdict, judge
-from serving.model_card import card_name, declared_licence, model_card
+from serving.model_card import card_name, model_card
 from serving.registry import Version
 from tests.serving.checkpoints import small_manifest
 from tests.serving.gate_figures import gates, good_figures, lineage
@@ -58,26 +57,3 @@ def test_no_text_breaks_a_table_or_adds_markup(hostile: str) -> None:
 def test_a_checkpoint_with_a_readme_of_its_own_keeps_it(tmp_path: Path) -> None:
     assert card_name(small_manifest()) == "README.md"
     assert card_name(replace(small_manifest(), files={"README.md": None})) == "MODEL_CARD.md"  # type: ignore[dict-item]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("---\nlicense: mit\n---\n# x", "mit"),
-        ("---\ntags: [a]\n---\n# x", None),
-        ("---\nlicense: [mit]\n---\n", None),
-        ("# x\nlicense: mit\n", None),
-        ("", None),
-        ("---\nlicense: mit\n---", "mit"),
-    ],
-)
-def test_the_licence_of_a_card_is_that_of_its_front_matter(tmp_path: Path, text: str, expected: str | None) -> None:
-    (tmp_path / "README.md").write_text(text)
-    assert declared_licence(tmp_path) == expected
-
-
-def test_no_card_declares_no_licence_and_a_broken_one_is_named(tmp_path: Path) -> None:
-    assert declared_licence(tmp_path) is None
-    (tmp_path / "README.md").write_text("---\nlicense: [mit\n---\n")
-    with pytest.raises(UserError, match=r"README\.md: its front matter is not YAML"):
-        declared_licence(tmp_path)

@@ -129,6 +129,7 @@ def test_the_embedded_model_is_an_ordinary_folder_of_the_asked_shape(tmp_path: P
         (BaseConfig(corpus=CORPUS, num_documents=0), "num_documents: 0 must be 1 or more"),
         (BaseConfig(corpus=CORPUS, error_rates={"arithmetic": 2.0}), "error_rates.arithmetic: 2.0 must lie in [0, 1]"),
         (BaseConfig(corpus=CORPUS, error_rates={"chat": 0.1}), "error_rates.chat: is no task of the corpus"),
+        (BaseConfig(corpus=CORPUS, licence="Apache 2"), "licence: 'Apache 2' is no SPDX identifier"),
         (BaseConfig(), "corpus: null leaves nothing to train on"),
         (TinyModelConfig(num_layers=0), "num_layers: 0 must be 1 or more"),
         (TinyModelConfig(num_heads=4, num_kv_heads=3), "num_kv_heads: 3 must divide num_heads=4"),

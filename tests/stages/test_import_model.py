@@ -12,11 +12,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from data.chat import SPECIAL_TOKENS, chat_template
+from data.licence import declare_licence
 from data.records import UserError
 from data.tokenizer import require_chat_tokens
 from learner.learner import Learner, LearnerConfig
-from stages.base import BaseConfig, run
-from stages.import_model import ImportConfig, import_model
+from stages.base import BaseConfig, licence_of, run
+from stages.import_model import ImportConfig, import_model, imported_licence
 from stages.prompts import HeldOut, PromptMix, TaskShare
 from tests.stages.stage_fakes import FakeServices, stage_context
 
@@ -140,3 +141,15 @@ def test_a_source_that_names_nothing_or_a_package_that_is_not_there_is_refused(t
         import_model(ImportConfig(package="no_such_package"), tmp_path / "out")
     with pytest.raises(UserError, match=r"'json' holds no \*\.gguf file"):
         import_model(dataclasses.replace(ImportConfig(), package="json"), tmp_path / "out")
+
+
+def test_a_licence_comes_from_the_folders_card_or_its_own_setting_and_not_from_that_of_the_embedded_base(
+    tmp_path: Path,
+) -> None:
+    bare = BaseConfig(import_from=ImportConfig(folder=str(tmp_path)), licence="Apache-2.0")
+    assert licence_of(bare) is None  # an own-data recipe inherits the quickstart's `base.licence`
+    assert licence_of(BaseConfig(licence="Apache-2.0")) == "Apache-2.0"
+    declare_licence(tmp_path, "MIT")
+    assert licence_of(bare) == "mit"
+    with pytest.raises(UserError, match=r"base\.import_from\.licence: is Apache-2\.0, but .* says mit"):
+        imported_licence(ImportConfig(folder=str(tmp_path), licence="Apache-2.0"))
