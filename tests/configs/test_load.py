@@ -322,5 +322,6 @@ def test_an_ablation_or_suite_that_is_not_there_is_called_by_its_kind() -> None:
     ):
         find_recipe("stagse", folder=ABLATIONS, kind="ablation")
     assert find_recipe("generated", folder=SUITES, kind="suite").name == "generated.yaml"
-    with pytest.raises(UserError, match=r"^suite: no suite and no YAML file 'x' \(suites: embedded, generated, serving, standard\)$"):
+    suites = r"\(suites: embedded, generated, serving, standard\)$"
+    with pytest.raises(UserError, match=r"^suite: no suite and no YAML file 'x' " + suites):
         find_recipe("x", folder=SUITES, kind="suite")
