@@ -4,8 +4,8 @@
 
 A registry is made of the two checkpoints (without arguments: of two random Qwen3 of 3.2 million parameters in float32),
 `fourstage serve` is started on an alias, and clients of the `openai` package ask it one question after the other, every
-second one as a stream. After a third of the time the alias is moved to B, after two thirds back to A, in the way that
-promote and rollback do it. The key=value arguments are settings of the server.
+second one as a stream. After a third of the time `fourstage promote` brings B, after two thirds `fourstage rollback`
+brings A back; the gates that need an engine are off. The key=value arguments are settings of the server.
 
 A request has failed when the client raises anything. Versions are mixed when the chunks of one stream name more than
 one, or when an answer is not, word for word, what the version that it names answers when it is asked alone before the
@@ -34,9 +34,11 @@ from learner.checkpoint import Manifest, write_checkpoint
 from learner.model_folder import export_model
 from serving.live import SwapResult
 from serving.registry import Registry
+from tests.integration.run_process import Command
 from tests.integration.serving_process import ServerProcess
 
 ALIAS = "production"
+GATES = "{name: load, parity: null, benchmarks: null, think_follow: null, load: null}\n"
 _NUMBERS = ((2, 3, 5), (7, 1, 4), (9, 8, 6), (3, 3, 3), (5, 2, 8))
 PROMPTS = tuple(f"{a} plus {b} and {b} times {c} is" for a, b, c in _NUMBERS)
 
@@ -116,9 +118,9 @@ async def ask(client: openai.AsyncOpenAI, prompt: str, *, stream: bool, max_toke
 
 
 async def put_load(
-    server: ServerProcess, versions: Sequence[str], parsed: argparse.Namespace
+    server: ServerProcess, versions: Sequence[str], scratch: Path, parsed: argparse.Namespace
 ) -> tuple[Load, dict[str, dict[str, str]]]:
-    """Answers of each version alone, then the load with a swap to the second version and one back."""
+    """Answers of each version alone, then the load with a promotion of the second version and a rollback."""
     load, expected = Load(), {}
     async with server.async_client() as client:
         for name in (versions[1], versions[0]):
@@ -134,23 +136,41 @@ async def put_load(
                 number += 1
 
         tasks = [asyncio.create_task(goes_on(number)) for number in range(parsed.clients)]
-        for name in (versions[1], versions[0]):
+        for command in (promotion(server, versions[1], scratch), rollback(server)):
             await asyncio.sleep(parsed.seconds / 3)
-            load.swaps.append(await asyncio.to_thread(move, server, name))
+            load.swaps.append(await asyncio.to_thread(swap_by, command, scratch / "logs"))
         await asyncio.gather(*tasks)
     return load, expected
 
 
-def move(server: ServerProcess, version: str) -> SwapResult:
+def move(server: ServerProcess, version: str) -> None:
     """Point the alias at a version and wait until the server serves it; UserError when it does not."""
     now = server.registry.alias(ALIAS)
     assert now is not None
-    if now.version == version:
-        return SwapResult(version, 0.0, None)
-    result = server.move_alias(version)
-    if result.failed is not None:
-        raise UserError(f"swap: {result.failed}")
-    return result
+    if now.version != version:
+        result = server.move_alias(version)
+        if result.failed is not None:
+            raise UserError(f"swap: {result.failed}")
+
+
+def promotion(server: ServerProcess, version: str, folder: Path) -> list[str]:
+    """The promotion of a version as a command; what gates find of these checkpoints is not what is measured here."""
+    gates = folder / "gates.yaml"
+    gates.write_text(GATES)
+    place = str(server.registry.place)
+    return ["promote", version, "--to", ALIAS, "--gates", str(gates), "--registry", place, "--force", "load", "--json"]
+
+
+def rollback(server: ServerProcess) -> list[str]:
+    """The rollback as a command."""
+    return ["rollback", ALIAS, "--registry", str(server.registry.place), "--json"]
+
+
+def swap_by(command: Sequence[str], logs: Path) -> SwapResult:
+    """Run `fourstage promote` or `rollback` as a process of its own; what the one server said of it."""
+    document = Command(*command, logs=logs).finish(timeout_s=600).document
+    (swap,) = document.get("move", document)["swaps"]
+    return SwapResult(**swap)
 
 
 def random_checkpoint(folder: Path, seed: int) -> Path:
@@ -202,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         registry.point(ALIAS, versions[0], expected_generation=0, reason="load")
         server = ServerProcess(registry, ALIAS, *settings, logs=root / "logs")
         try:
-            load, expected = asyncio.run(put_load(server.wait(600), versions, parsed))
+            load, expected = asyncio.run(put_load(server.wait(600), versions, root, parsed))
             server.stop()
         finally:
             server.command.kill_if_running()
