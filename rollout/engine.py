@@ -11,7 +11,6 @@ forced are marked in `Completion.forced`, so that no loss falls on them.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,16 +27,7 @@ from rollout.agent_loop import run_to_end
 from rollout.config import CPU_BLOCK_SIZE, REASONING, EngineConfig, kv_cache_bytes
 from rollout.forced_tokens import forced_tokens, recognise_natural_end
 from rollout.policy import EpisodeSetup, GenerationRequest
-
-
-def _prepare_environment() -> None:
-    """Settings that vLLM reads from the environment when it is imported."""
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # whole gibibytes, and it would win over what the config says
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+from rollout.vllm_environment import prepare_environment
 
 
 class Engine:
@@ -51,7 +41,7 @@ class Engine:
         config.validate()
         require_model_folder(model_folder)
         require_adapters_served(model_folder, config.max_lora_rank, on_cpu=not torch.cuda.is_available())
-        _prepare_environment()
+        prepare_environment()
         from transformers import AutoTokenizer
         from vllm import EngineArgs, SamplingParams
         from vllm.config import ReasoningConfig

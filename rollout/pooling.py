@@ -13,7 +13,6 @@ no task named "reward" for these architectures. Scores then agree with transform
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,18 +23,9 @@ from data.preference import PREFERENCE_MANIFEST, preference_token_ids
 from data.records import Message, UserError
 from data.tokenizer import require_chat_tokens
 from rollout.config import PoolingConfig, kv_cache_bytes
+from rollout.vllm_environment import prepare_environment
 
 ARCHITECTURES = ("Qwen3ForSequenceClassification", "LlamaForSequenceClassification")
-
-
-def _prepare_environment() -> None:
-    """Settings that vLLM reads from the environment when it is imported; the same as the sampling engine's."""
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # whole gibibytes, and it would win over what the config says
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 
 
 class PoolingEngine:
@@ -44,7 +34,7 @@ class PoolingEngine:
     def __init__(self, model_folder: str | Path, config: PoolingConfig) -> None:
         config.validate()
         self.max_length = _check_folder(model_folder)
-        _prepare_environment()
+        prepare_environment()
         import torch
         from transformers import AutoTokenizer
         from vllm import EngineArgs, PoolingParams
