@@ -176,12 +176,12 @@ def check_promotion(config: PromotionConfig) -> None:
 
 def promote_run(
     config: PromotionConfig, checkpoint: Path, run_dir: Path, *, plain: bool | None
-) -> tuple[list[str], bool]:
+) -> tuple[list[str], list[str]]:
     """The end of a run: its checkpoint goes to staging, and to production when the gates pass.
 
     Staging takes any checkpoint that is whole and is what it says. Where the checkpoint was before it is not put again:
     a run that is called once more must not undo a rollback, nor a promotion of something newer. Writes `promotion.json`
-    into the run directory. Returns lines that say what came of it, and whether nothing was refused.
+    into the run directory. Returns lines that say what came of it, and those that say what was refused.
     """
     registry, gates = Registry(config.registry), load_gates(config.gates, config.gate_settings)
     bare = GatesConfig(
@@ -189,7 +189,8 @@ def promote_run(
     )
     path = run_dir / "promotion.json"
     rows = {row["alias"]: row for row in read_json(path)} if path.exists() else {}
-    lines, done = [], True
+    lines: list[str] = []
+    refused: list[str] = []
     for alias, asked in ((config.staging, bare), (config.production, gates)):
         if alias is None:
             continue
@@ -201,11 +202,11 @@ def promote_run(
             )
             continue
         promotion = promote_checkpoint(registry, str(checkpoint), alias, asked, plain=plain)
-        lines += promotion_lines(promotion)
-        done = done and promotion.move is not None and promotion.move.done
+        done = promotion.move is not None and promotion.move.done
+        (lines if done else refused).extend(promotion_lines(promotion))
         rows[alias] = promotion.document()
         write_json(path, list(rows.values()))
-    return lines, done
+    return lines, refused
 
 
 def _earlier_move(registry: Registry, checkpoint: Path, alias: str) -> AliasChange | None:
@@ -222,7 +223,8 @@ def promotion_lines(promotion: Promotion) -> list[str]:
         outcome = "would pass" if promotion.passed else "would be refused"
         return [f"dry run: {name} {outcome} for {promotion.alias}; nothing was changed"]
     if not move.done:
-        return [f"{promotion.alias}: {name} was not promoted: {move.reason}"]
+        missed = [f"{v.gate}: {v.measured}; asked for: {v.required}" for v in failed(promotion.verdicts)]
+        return [f"{promotion.alias}: {name} was not promoted: {move.reason}", *missed]
     if move.change is None:
         return [f"{promotion.alias}: is at {name} already"]
     return move_lines(move)

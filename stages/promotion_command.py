@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 
 _REFUSED = 1
 _MOST_METRICS = 6
+_FOLDED = frozenset({"thinking and non-thinking", "why", "gate", "measured", "asked for"})
+"""Columns that give way on a narrow screen; names and dates stay in one piece, for whoever copies them."""
 
 
 def models(
@@ -49,12 +52,9 @@ def models(
     elif not rows:
         print(f"the registry {registry} is empty; `fourstage promote CHECKPOINT --to production` fills it")
     elif history is not None:
-        _print_table(rows, title=f"History of {history}")
+        _print_table([_change_cells(row) for row in rows], title=f"History of {history}")
     else:
-        for row in rows:  # a stage has dozens of metrics: a table shows them only where no gate measured a benchmark
-            row["scores"] = row["scores"] or dict(list(row["metrics"].items())[:_MOST_METRICS])
-            del row["metrics"]
-        _print_table(rows, title=f"Models in {registry}")
+        _print_table([_version_cells(row) for row in rows], title=f"Models in {registry}")
 
 
 def version_rows(registry: Registry) -> list[dict[str, Any]]:
@@ -79,6 +79,36 @@ def version_rows(registry: Registry) -> list[dict[str, Any]]:
         }
         for version in registry.versions()
     ]
+
+
+def _version_cells(row: dict[str, Any]) -> dict[str, Any]:
+    """A version as one row of a table that fits 80 columns, its name in one piece for whoever copies it.
+
+    A stage has dozens of metrics: they are shown, and few, where no gate measured a benchmark.
+    """
+    lineage = [row["stage"], f"of {row['parent']}" if row["parent"] else "of nothing", f"code {row['code']}"]
+    return {
+        "version": row["version"],
+        "aliases": "\n".join(row["aliases"]),
+        "lineage": "\n".join(lineage),
+        "thinking and non-thinking": score_lines(row["scores"])
+        or "\n".join(f"{name} {_cell(value)}" for name, value in list(row["metrics"].items())[:_MOST_METRICS]),
+    }
+
+
+def _change_cells(row: dict[str, Any]) -> dict[str, Any]:
+    """A move of an alias as one row of a table; the version before is that of the row above."""
+    why = row["reason"] if row["forced"] is None else f"{row['reason']}; forced: {row['forced']}"
+    at = row["at"].replace("T", " ")[:16]
+    return {"": row["generation"], "at (UTC)": at, "move": row["move"], "version": row["version"], "why": why}
+
+
+def score_lines(scores: Mapping[str, float]) -> str:
+    """A line for each benchmark, its score with thinking before that without: "math 0.77 0.09"."""
+    lines: dict[str, list[str]] = {}
+    for place, score in scores.items():
+        lines.setdefault(place.rpartition(", ")[0] or place, []).append(f"{score:.2f}")
+    return "\n".join(" ".join((name, *found)) for name, found in lines.items())
 
 
 def history_rows(registry: Registry, alias: str) -> list[dict[str, Any]]:
@@ -177,12 +207,13 @@ def rollback(
 
 
 def _print_table(rows: list[dict[str, Any]], *, title: str) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title)
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
     for column in rows[0]:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column not in _FOLDED)
     for row in rows:
         table.add_row(*map(_cell, row.values()))
     Console().print(table)
@@ -191,10 +222,6 @@ def _print_table(rows: list[dict[str, Any]], *, title: str) -> None:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    if isinstance(value, dict):
-        return "\n".join(
-            f"{name} {item:.4g}" if isinstance(item, float) else f"{name} {item}" for name, item in value.items()
-        )
+    if isinstance(value, float):
+        return f"{value:.4g}"
     return str(value).replace("[", r"\[")

@@ -95,11 +95,13 @@ def promote_finished(config: RunConfig, selection: Selection, *, plain: bool | N
     run = RunDir(config.run_dir)
     with run.lock():
         last = plan_stages(config, run, config.stages)[-1]
-        lines, done = promote_run(config.promotion, last.checkpoint_folder, run.path, plain=plain)
+        lines, refused = promote_run(config.promotion, last.checkpoint_folder, run.path, plain=plain)
     with Progress(1, plain=plain) as progress:
         for line in lines:
-            (progress.say if done else progress.warn)(line)
-    return done
+            progress.say(line)
+        for line in refused:
+            progress.warn(line)
+    return not refused
 
 
 def run_all(config: RunConfig, run: RunDir, services: Services) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from serving.registry import AliasChange, Registry, content_hash
 from stages.cli import load_recipe
 from stages.pipeline import plan_stages
 from stages.promotion import promote_run
+from stages.promotion_command import score_lines
 from stages.run import Selection, promote_finished, run_pipeline
 from stages.run_dir import RunDir
 from stages.run_lock import is_locked
@@ -117,7 +118,22 @@ def test_the_list_shows_what_the_newest_gates_measured_and_the_metrics_of_the_st
     (row,) = commands.models("--json").document
     assert row["scores"] == {"sums, thinking": 0.75}
     assert row["metrics"] == {}
-    assert "sums, thinking 0.75" in " ".join(commands.models().out.replace("│", " ").split())
+    assert "sums 0.75" in " ".join(commands.models().out.split())
+
+
+def test_names_of_versions_are_in_one_piece_and_a_benchmark_is_one_line(
+    commands: Commands, models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert score_lines({"math, thinking": 0.7734, "math, non-thinking": 0.0859, "obey, mixed": 1.0}) == (
+        "math 0.77 0.09\nobey 1.00"
+    )
+    commands.promote(models[0], "--force", "a reason " * 30)
+    name = commands.now()
+    assert name is not None
+    for shown in (commands.models().out, commands.models("--history", "production").out):
+        assert name in shown
+        assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_every_verdict_is_shown_and_a_failed_gate_exits_1_and_leaves_production(
@@ -237,9 +253,9 @@ def at_the_end(commands: Commands, *settings: str) -> PromotionConfig:
 def test_a_run_ends_in_staging_and_in_production_when_its_gates_pass(
     commands: Commands, models: list[Path], tmp_path: Path
 ) -> None:
-    lines, done = promote_run(at_the_end(commands), models[0], tmp_path, plain=True)
+    lines, refused = promote_run(at_the_end(commands), models[0], tmp_path, plain=True)
     version = commands.now()
-    assert done
+    assert not refused
     assert version is not None
     assert commands.now("staging") == version
     assert lines == [f"{alias}: is at {version} (generation 1)" for alias in ("staging", "production")]
@@ -250,12 +266,13 @@ def test_a_run_ends_in_staging_and_in_production_when_its_gates_pass(
 def test_a_run_whose_gates_fail_says_so_and_is_promoted_when_they_pass(
     commands: Commands, models: list[Path], tmp_path: Path
 ) -> None:
-    lines, done = promote_run(at_the_end(commands, "licence.allowed=[MIT]"), models[0], tmp_path, plain=True)
-    assert not done
+    lines, refused = promote_run(at_the_end(commands, "licence.allowed=[MIT]"), models[0], tmp_path, plain=True)
+    assert lines == []
+    assert ["1 of 10 gates failed: lineage" in line for line in refused] == [True, False, True, False]
+    assert all(line.startswith("lineage: licence Apache-2.0 is not among") for line in refused[1::2])
     assert (commands.now("staging"), commands.now("production")) == (None, None)
-    assert all("was not promoted: 1 of 10 gates failed: lineage" in line for line in lines)
-    lines, done = promote_run(at_the_end(commands), models[0], tmp_path, plain=True)
-    assert done
+    lines, refused = promote_run(at_the_end(commands), models[0], tmp_path, plain=True)
+    assert not refused
     assert commands.now("staging") == commands.now("production") is not None
     written = json.loads((tmp_path / "promotion.json").read_text())
     assert [(row["alias"], row["passed"]) for row in written] == [("staging", True), ("production", True)]
@@ -271,12 +288,15 @@ def test_gates_of_production_that_fail_leave_the_checkpoint_in_staging_alone(
     commands.promote(models[1])
     before = commands.standing()
     monkeypatch.setattr("stages.promotion.judge", judge_badly)
-    lines, done = promote_run(at_the_end(commands), models[0], tmp_path, plain=True)
-    assert not done
+    lines, refused = promote_run(at_the_end(commands), models[0], tmp_path, plain=True)
     assert commands.standing() == before
     version = commands.now("staging")
     assert version is not None
-    assert lines[1] == f"production: {version} was not promoted: 1 of 11 gates failed: sums, thinking"
+    assert lines == [f"staging: is at {version} (generation 1)"]
+    assert refused == [
+        f"production: {version} was not promoted: 1 of 11 gates failed: sums, thinking",
+        "sums, thinking: 0.2; asked for: 0.5 or more",
+    ]
     written = json.loads((tmp_path / "promotion.json").read_text())
     assert [(row["alias"], row["passed"]) for row in written] == [("staging", True), ("production", False)]
     verify_checkpoint(models[0])  # the run's own copy
@@ -306,8 +326,8 @@ def test_a_finished_run_that_is_called_again_does_not_promote_again(
     registry = Registry(commands.place)
     histories = [registry.history(alias) for alias in ("staging", "production")]
     written = (tmp_path / "promotion.json").read_text()
-    lines, done = promote_run(config, models[0], tmp_path, plain=True)
-    assert done
+    lines, refused = promote_run(config, models[0], tmp_path, plain=True)
+    assert not refused
     assert [registry.history(alias) for alias in ("staging", "production")] == histories
     assert lines[1].startswith(f"production: {ours} was promoted before (generation 2), which is not done again")
     assert (tmp_path / "promotion.json").read_text() == written
@@ -324,10 +344,10 @@ def test_only_a_run_that_goes_to_its_last_stage_is_promoted(
 
     def promote_run(
         config: PromotionConfig, checkpoint: Path, run_dir: Path, *, plain: bool | None
-    ) -> tuple[list[str], bool]:
+    ) -> tuple[list[str], list[str]]:
         assert is_locked(tmp_path)
         promoted.append((config, checkpoint, run_dir))
-        return ["production: was not promoted"], False
+        return [], ["production: was not promoted"]
 
     monkeypatch.setattr("stages.promotion.promote_run", promote_run)
     config = load_recipe(MICRO, [f"run_dir={tmp_path}", "promotion.gates=embedded", "promotion.staging=null"])
