@@ -15,14 +15,12 @@ _MOST_ANCESTORS = 64
 
 def file_figures(folder: Path) -> FileFigures:
     """Compare every file with the manifest, and look for weights and code that must not be loaded."""
-    paths = [path for path in folder.rglob("*") if path.is_file()]
-    fault = None
     try:
         require_safe_folder(folder, field="checkpoint")
-        verify_checkpoint(folder)
+        files = verify_checkpoint(folder).files  # without the cards and records that a registry lays beside them
     except UserError as error:
-        fault = str(error)
-    return FileFigures(len(paths), sum(path.stat().st_size for path in paths), fault)
+        return FileFigures(0, 0, str(error))
+    return FileFigures(len(files), sum(record.size_bytes for record in files.values()), None)
 
 
 def contract_figures(folder: Path) -> ContractFigures:

@@ -75,14 +75,15 @@ def promote(
     then makes them void. Raises RegistryConflict for it, CheckpointError for a version that is damaged, forced or not.
     """
     missed = failed(verdicts)
+    num_asked = sum(verdict.status != "off" for verdict in verdicts)
     if missed and forced is None:
-        return Move(None, reason=f"{len(missed)} of {len(verdicts)} gates failed: {', '.join(v.gate for v in missed)}")
+        return Move(None, reason=f"{len(missed)} of {num_asked} gates failed: {', '.join(v.gate for v in missed)}")
     if seen is not None and seen.version == version.name:
         now = registry.alias(alias)
         if now != seen:
             raise RegistryConflict(f"alias {alias}: somebody else moved it meanwhile; look at `fourstage models`")
         return Move(None)
-    reason = f"{len(verdicts) - len(missed)} of {len(verdicts)} gates passed"
+    reason = f"{num_asked - len(missed)} of {num_asked} gates passed"
     return move(
         registry, alias, version.name, seen=seen, reason=reason, forced=forced if missed else None,
         kind="promote", servers_of=servers_of, timeout_s=timeout_s,
