@@ -36,6 +36,8 @@ bench: $(PROJECT) $(SMOLLM2) $(PEERS_PACKAGES) ## speed and memory against TRL, 
 
 peers: $(PEERS_PACKAGES) ## make .venv-peers, TRL's own environment for `make bench`
 
+# Two test workers share two cores: with a thread of torch on each, threads would wait for each other's cores and spin.
+test: export OMP_NUM_THREADS ?= 1
 test: lint ## lint and types, then all tests with the real engine and Ray
 	$(BIN)/python -m pytest -m "not integration" --numprocesses 2 --dist loadfile --durations 15
 	$(BIN)/python -m pytest -m integration --numprocesses 2 --dist loadfile --durations 25

@@ -20,6 +20,7 @@ import torch
 from data.adapter import AdapterWeights
 from data.chat import STOP_THINKING, THINK_CLOSE, THINK_OPEN
 from data.model_folder import require_model_folder, require_positions
+from data.quick_imports import quick_imports
 from data.records import Completion, FinishReason, UserError, VersionSpan
 from data.tokenizer import end_token_ids, require_chat_tokens
 from rollout.adapters import AdapterShelf, ServedAdapter, adapter_arguments, require_adapters_served
@@ -42,12 +43,13 @@ class Engine:
         require_model_folder(model_folder)
         require_adapters_served(model_folder, config.max_lora_rank, on_cpu=not torch.cuda.is_available())
         prepare_environment()
-        from transformers import AutoTokenizer
-        from vllm import EngineArgs, SamplingParams
-        from vllm.config import ReasoningConfig
-        from vllm.lora.request import LoRARequest
-        from vllm.sampling_params import RequestOutputKind
-        from vllm.v1.engine.llm_engine import LLMEngine
+        with quick_imports("vllm"):
+            from transformers import AutoTokenizer
+            from vllm import EngineArgs, SamplingParams
+            from vllm.config import ReasoningConfig
+            from vllm.lora.request import LoRARequest
+            from vllm.sampling_params import RequestOutputKind
+            from vllm.v1.engine.llm_engine import LLMEngine
 
         require_positions(model_folder, config.max_model_len)
         self.config = config

@@ -20,6 +20,7 @@ from typing import Any
 from data.files import read_json
 from data.model_folder import require_model_folder
 from data.preference import PREFERENCE_MANIFEST, preference_token_ids
+from data.quick_imports import quick_imports
 from data.records import Message, UserError
 from data.tokenizer import require_chat_tokens
 from rollout.config import PoolingConfig, kv_cache_bytes
@@ -35,10 +36,11 @@ class PoolingEngine:
         config.validate()
         self.max_length = _check_folder(model_folder)
         prepare_environment()
-        import torch
-        from transformers import AutoTokenizer
-        from vllm import EngineArgs, PoolingParams
-        from vllm.v1.engine.llm_engine import LLMEngine
+        with quick_imports("vllm"):
+            import torch
+            from transformers import AutoTokenizer
+            from vllm import EngineArgs, PoolingParams
+            from vllm.v1.engine.llm_engine import LLMEngine
 
         self.config = config
         self.tokenizer = AutoTokenizer.from_pretrained(str(model_folder))

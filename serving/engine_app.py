@@ -26,6 +26,7 @@ import torch
 
 from data.chat import STOP_THINKING, THINK_CLOSE
 from data.files import read_json
+from data.quick_imports import quick_imports
 from data.records import UserError
 from data.tokenizer import end_token_ids
 from rollout.config import CPU_BLOCK_SIZE, REASONING
@@ -132,12 +133,13 @@ class EngineApp:
 async def engine_app(config: ServingEngineConfig, folder: Path, model_name: str) -> AsyncIterator[EngineApp]:
     """Start the engine on a model folder and build vLLM's application in front of it; both end with the block."""
     prepare_environment(config)
-    from vllm.entrypoints.launchers.api_server.app_state import init_app_state
-    from vllm.entrypoints.launchers.api_server.entry import build_async_engine_client
-    from vllm.entrypoints.launchers.app import build_app
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
-    from vllm.entrypoints.openai.models.protocol import BaseModelPath
-    from vllm.utils.argparse_utils import FlexibleArgumentParser
+    with quick_imports("vllm"):
+        from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+        from vllm.entrypoints.launchers.api_server.entry import build_async_engine_client
+        from vllm.entrypoints.launchers.app import build_app
+        from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+        from vllm.entrypoints.openai.models.protocol import BaseModelPath
+        from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     arguments = engine_arguments(config, folder, model_name)
     args = make_arg_parser(FlexibleArgumentParser()).parse_args(arguments)

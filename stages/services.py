@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import math
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,6 +27,7 @@ from rewards.verifier_pool import VerifierPool
 from rollout.policy import EpisodeSetup, GenerationRequest, Policy
 from stages.judge_engine import EngineChatModel
 from stages.progress import Progress
+from stages.ray_daemons import end_ray, start_ray
 from stages.rollouts import OnProgress, Rollouts, error_examples, roll_out, setups_of
 
 if TYPE_CHECKING:
@@ -52,9 +49,6 @@ def untimed(phase: str) -> contextlib.AbstractContextManager[None]:
 
 _PROBE_TOKENS = 64
 """So many tokens of a row show whether weights arrived; the gap of every sampled token is in the step's own metrics."""
-
-_END_TIMEOUT_S = 10.0
-"""How long Ray's processes may take to end by themselves before they are killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,27 +283,10 @@ class Services:
     def _start_ray(self) -> None:
         if self._ray_started:
             return
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # actors without a GPU keep the environment
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_worker_niceness", "0")  # the work is in the actors; Ray would have them yield to all
-        # Workers that Ray starts ahead, one a core, would idle: an actor with an environment of its own takes none.
-        os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
-        import ray
-
         config = self.config.ray
-        embedded = config.address is None
-        others = set(psutil.Process().children())
-        with _kept_terminate_handler():
-            ray.init(
-                address=config.address,
-                include_dashboard=False if embedded else None,
-                object_store_memory=int(config.object_store_gib * 2**30) if embedded else None,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                configure_logging=True,
-            )
+        store = int(config.object_store_gib * 2**30) if config.address is None else None
+        self._ray_daemons = start_ray(address=config.address, object_store_memory=store)
         self._ray_started = True
-        self._ray_daemons = [child for child in psutil.Process().children() if embedded and child not in others]
 
     def _start_pool(self, folder: str | Path) -> RolloutPool:
         if self._pool is None:
@@ -336,12 +313,8 @@ class Services:
         self._close_part("_preference")
         self._close_part("_learner")
         if self._ray_started:
-            import ray
-
-            started = [process for daemon in self._ray_daemons for process in _with_descendants(daemon)]
-            ray.shutdown()
+            end_ray(self._ray_daemons)
             self._ray_started = False
-            _await_end(started)
 
 
 class _FirstAsked:
@@ -355,33 +328,6 @@ class _FirstAsked:
         if self._model is None:
             self._model = self._start()
         return self._model.rate_all(conversations)
-
-
-@contextlib.contextmanager
-def _kept_terminate_handler() -> Iterator[None]:
-    """Keep this process's answer to SIGTERM: Ray puts its own in place, which aborts in the middle of a step."""
-    mine = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if mine is not None and threading.current_thread() is threading.main_thread():  # None: not set from Python
-            signal.signal(signal.SIGTERM, mine)
-
-
-def _with_descendants(daemon: psutil.Process) -> list[psutil.Process]:
-    """One of Ray's daemons and the workers below it; no other child of this process is Ray's to end."""
-    with contextlib.suppress(psutil.NoSuchProcess):  # it ended before, and its workers with it
-        return [daemon, *daemon.children(recursive=True)]
-    return []
-
-
-def _await_end(processes: Sequence[psutil.Process]) -> None:
-    """Return when all have ended; Ray only asks its workers to, and an engine on a busy machine takes its time."""
-    _, alive = psutil.wait_procs(processes, timeout=_END_TIMEOUT_S)
-    for process in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):  # it ended meanwhile, which is what is wanted
-            process.kill()
-    psutil.wait_procs(alive, timeout=_END_TIMEOUT_S)
 
 
 def checkpoint_weights(folder: str | Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from learner.learner import Learner
 from learner.learner_config import LearnerConfig
 from learner.placement import LearnerPlacement
 from learner.workers import RemoteLearner
+from tests.integration.local_ray import local_ray
 from tests.learner.tiny_models import random_samples, save_tiny_model, tiny_tokenizer
 
 pytestmark = pytest.mark.integration
@@ -30,9 +31,8 @@ ROWS = [sample.token_ids_T for sample in SAMPLES]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
-    yield save_tiny_model(tmp_path_factory.mktemp("models") / "qwen3")
-    ray.shutdown()
+    with local_ray():
+        yield save_tiny_model(tmp_path_factory.mktemp("models") / "qwen3")
 
 
 @pytest.mark.parametrize("sharding", ["replicate", "full"])

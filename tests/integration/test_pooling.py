@@ -9,7 +9,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import ray
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -22,6 +21,7 @@ from rollout.config import PoolingConfig
 from rollout.pooling import PoolingEngine
 from rollout.pooling_workers import PreferencePool
 from stages.preference_model import start_preference_model
+from tests.integration.local_ray import local_ray
 from tests.integration.tiny_policies import save_policy
 
 pytestmark = [pytest.mark.engine, pytest.mark.integration]
@@ -90,9 +90,7 @@ def test_scores_repeat_and_do_not_hang_on_the_batch(served: Served) -> None:
 
 @pytest.mark.parametrize("served", ["qwen3"], indirect=True)
 def test_the_actor_gives_the_same_scores_and_rewards_and_leaves_no_process(served: Served, tmp_path: Path) -> None:
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    ray.init(num_cpus=1, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False)
-    try:
+    with local_ray(num_cpus=1):
         settings = PreferenceConfig(folder=str(served.folder), num_threads=1, start_timeout_s=300)
         running = start_preference_model(settings, log_folder=tmp_path)
         assert running.pool.process_id != os.getpid()
@@ -108,8 +106,6 @@ def test_the_actor_gives_the_same_scores_and_rewards_and_leaves_no_process(serve
         process.wait(timeout=30)
         with pytest.raises(UserError, match=r"preference\.folder: .* is no folder"):
             PreferencePool(tmp_path / "nothing", CONFIG, log_folder=tmp_path)
-    finally:
-        ray.shutdown()
 
 
 def test_a_policy_is_no_preference_model(tmp_path: Path) -> None:

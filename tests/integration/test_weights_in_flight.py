@@ -7,7 +7,6 @@ of the kept keys and values; that is measured too, so that the comparison could 
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from learner.workers import RemoteLearner
 from rollout.config import EngineConfig, RolloutConfig
 from rollout.workers import RolloutPool
 from tests.integration.engine_pairs import Pair
+from tests.integration.local_ray import local_ray
 from tests.integration.test_engine import load_into_learner, moved
 from tests.integration.tiny_policies import MAX_POSITIONS, request, save_policy
 
@@ -81,18 +81,15 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=200 * 2**20, log_to_driver=False)
     folder = save_policy(tmp_path_factory.mktemp("policy") / "model")
     settings = RolloutConfig(num_threads=1, engine=ENGINE, start_timeout_s=300, answer_timeout_s=60)
-    pool = RolloutPool(folder, settings, log_folder=tmp_path_factory.mktemp("logs"))
-    learner = RemoteLearner(LearnerPlacement(num_threads=1, timeout_s=120))
-    learner.load(folder, LearnerConfig(lr=0.01), seed=0)
-    yield Cluster(folder, pool, learner)
-    pool.close()
-    learner.close()
-    ray.shutdown()
+    with local_ray():
+        pool = RolloutPool(folder, settings, log_folder=tmp_path_factory.mktemp("logs"))
+        learner = RemoteLearner(LearnerPlacement(num_threads=1, timeout_s=120))
+        learner.load(folder, LearnerConfig(lr=0.01), seed=0)
+        yield Cluster(folder, pool, learner)
+        pool.close()
+        learner.close()
 
 
 def test_every_token_has_the_logprob_of_the_weights_that_its_span_names(cluster: Cluster) -> None:

@@ -6,7 +6,6 @@ kill the engine and then everything.
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from rollout.config import EngineConfig, RolloutConfig
 from rollout.engine import Engine
 from rollout.policy import GenerationRequest
 from rollout.workers import RolloutPool
+from tests.integration.local_ray import local_ray
 from tests.integration.tiny_policies import MAX_POSITIONS, request, save_policy
 
 pytestmark = [pytest.mark.engine, pytest.mark.integration]
@@ -55,18 +55,15 @@ def children() -> list[psutil.Process]:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     others = frozenset(children())
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=200 * 2**20, log_to_driver=False)
     folder = save_policy(tmp_path_factory.mktemp("policy") / "model", tied=True)
     logs = tmp_path_factory.mktemp("logs")
-    pool = RolloutPool(folder, ROLLOUT, log_folder=logs)
-    learner = RemoteLearner(LearnerPlacement(num_threads=NUM_THREADS, timeout_s=120))
-    learner.load(folder, LearnerConfig(lr=0.05), seed=0)
-    yield Cluster(folder, logs, pool, learner, others)
-    pool.close()
-    learner.close()
-    ray.shutdown()
+    with local_ray():
+        pool = RolloutPool(folder, ROLLOUT, log_folder=logs)
+        learner = RemoteLearner(LearnerPlacement(num_threads=NUM_THREADS, timeout_s=120))
+        learner.load(folder, LearnerConfig(lr=0.05), seed=0)
+        yield Cluster(folder, logs, pool, learner, others)
+        pool.close()
+        learner.close()
 
 
 def test_a_pool_gives_the_bits_of_an_engine_in_this_process(cluster: Cluster) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,11 @@ def run_on_ranks(size: int, function: Callable[..., Any], folder: Path, *args: A
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
-    torch.multiprocessing.spawn(_run, (size, address, function, folder, args), nprocs=size)
+    # Forked from a process that has the imports behind it: they are most of what a rank's life takes here.
+    multiprocessing.set_forkserver_preload(["learner.learner", function.__module__])
+    torch.multiprocessing.start_processes(
+        _run, (size, address, function, folder, args), nprocs=size, start_method="forkserver"
+    )
     return [torch.load(folder / f"rank-{rank}.pt", weights_only=False) for rank in range(size)]
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -18,7 +16,7 @@ from data.records import Prompt, Score, UserError
 from rewards.task import ScoreRequest
 from rollout.policy import GenerationRequest, SamplingConfig
 from stages.run_config import RunConfig
-from stages.services import Services, SyncError, _await_end, _with_descendants, checkpoint_weights
+from stages.services import Services, SyncError, checkpoint_weights
 from tests.stages.stage_fakes import FakePolicy, prompts_of, quiet_progress
 
 MICRO = Path(__file__).resolve().parents[1] / "integration" / "micro.yaml"
@@ -242,10 +240,3 @@ def test_an_untied_head_stays_what_it_is(tmp_path: Path) -> None:
 def test_a_folder_without_weights_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^checkpoint: .* holds no \*\.safetensors file"):
         checkpoint_weights(tmp_path)
-
-
-def test_processes_that_do_not_end_by_themselves_are_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.services._END_TIMEOUT_S", 0.2)
-    process = psutil.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    _await_end(_with_descendants(psutil.Process(process.pid)))
-    assert not psutil.pid_exists(process.pid)
