@@ -33,7 +33,9 @@ SINGLE_HOMES: Mapping[str, frozenset[str]] = {
         "rollout/engine.py", "rollout/pooling.py", "rollout/weight_transfer.py",
         "serving/engine_app.py",  # vLLM's own server, which is another interface than the engine's step loop
     }),
-    "ray": frozenset({"rollout/workers.py", "rollout/pooling_workers.py", "learner/workers.py", "stages/ray_daemons.py"}),
+    "ray": frozenset({
+        "rollout/workers.py", "rollout/pooling_workers.py", "learner/workers.py", "stages/ray_daemons.py",
+    }),
     "omegaconf": frozenset({"configs/load.py"}),
     "math_verify": frozenset({"rewards/tasks/math.py"}),
 }  # fmt: skip
