@@ -20,7 +20,7 @@ def declared_licence(folder: Path) -> str | None:
     Raises UserError for front matter that is not YAML.
     """
     path = folder / CARD
-    found = _FRONT_MATTER.match(path.read_text(encoding="utf-8")) if path.is_file() else None
+    found = _FRONT_MATTER.match(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else None
     if found is None:
         return None
     try:

@@ -236,6 +236,7 @@ class Pipeline:
     def _check_parent(self, start: Path) -> None:
         """Refuse a parent with another template or other special tokens than this pipeline trains with."""
         require_model_folder(start, field="start")
+        declared_licence(start)  # a card that cannot be read had better stop the stage now than at its end
         tokenizer = self.services.tokenizer(start)
         require_chat_tokens(tokenizer, str(start))
         if (start / "manifest.json").exists():

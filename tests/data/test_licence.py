@@ -53,3 +53,8 @@ def test_settings_and_card_have_to_agree() -> None:
     assert agreed_licence(None, None, field="f") is None
     with pytest.raises(UserError, match=r"f: is MIT, but the model's own README.md says apache-2.0"):
         agreed_licence("MIT", "apache-2.0", field="f")
+
+
+def test_a_card_in_another_encoding_is_read_for_its_licence_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_bytes(b"---\nlicense: mit\n---\n# caf\xe9\n")
+    assert declared_licence(tmp_path) == "mit"

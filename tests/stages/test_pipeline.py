@@ -186,6 +186,15 @@ def test_a_parent_without_chat_tokens_is_refused_with_the_command_that_adds_them
         pipeline._check_parent(folder)
 
 
+def test_a_parent_whose_card_cannot_be_read_is_refused_before_the_stage_and_not_at_its_end(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    folder = model_folder(tmp_path / "model")
+    (folder / "README.md").write_text("---\nlicense: [mit\n---\n")
+    with pytest.raises(UserError, match=r"README\.md: its front matter is not YAML"):
+        pipeline._check_parent(folder)
+
+
 def test_the_key_of_a_start_is_the_manifests_or_that_of_the_weights(tmp_path: Path) -> None:
     ours = model_folder(tmp_path / "ours", manifest={})
     assert start_of(ours) == (ours, "k" * 64)
